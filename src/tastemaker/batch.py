@@ -1,0 +1,48 @@
+"""Indexing and concatenation along the first axis, for every record that has one row per image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+B = TypeVar("B", bound="Batch")
+
+
+class Batch:
+    """A frozen dataclass of tensors (B, ...), tuples of length B, mappings of these, and shared facts."""
+
+    def __len__(self) -> int:
+        raise TypeError(f"{type(self).__name__} must say how many rows it has")
+
+    def __getitem__(self: B, index: Any) -> B:
+        rows = torch.atleast_1d(torch.arange(len(self))[index])
+        return replace(self, **{f.name: _rows(getattr(self, f.name), rows) for f in fields(self)})  # type: ignore
+
+    @classmethod
+    def concatenate(cls: type[B], batches: Sequence[B]) -> B:
+        return _join(list(batches))
+
+
+def _rows(value: Any, index: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value[index.to(value.device)]
+    if isinstance(value, Batch):
+        return value[index]
+    if isinstance(value, Mapping):
+        return {k: _rows(v, index) for k, v in value.items()}
+    return tuple(value[i] for i in index.tolist()) if isinstance(value, tuple) else value
+
+
+def _join(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, Batch):
+        return type(first)(**{f.name: _join([getattr(v, f.name) for v in values]) for f in fields(first)})  # type: ignore
+    if isinstance(first, Mapping):
+        return {k: _join([v[k] for v in values]) for k in first}
+    return tuple(x for v in values for x in v) if isinstance(first, tuple) else first

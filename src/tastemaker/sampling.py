@@ -1,0 +1,93 @@
+"""Pictures and scores, the short way: drain a trajectory, decode, judge."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .errors import TastemakerError
+from .protocols import Condition, Generator, Plan, Reward, State
+from .records import Prompt
+
+
+def finish(generator: Generator, state: State) -> State:
+    """Advance until every particle has arrived."""
+    while not state.done.all():
+        state = generator.advance(state)
+    return state
+
+
+def sample_batches(
+    generator: Generator,
+    prompts: Sequence[str | Prompt],
+    seeds: Sequence[int],
+    plan: Plan | None = None,
+    guidance: float | None = None,
+    batch: int = 64,
+) -> Iterator[Tensor]:
+    """Pictures (b, 3, H, W) in [0, 1], a batch at a time, in the order of the prompts. seeds: one per prompt."""
+    if len(prompts) != len(seeds):
+        raise TastemakerError(f"expected one seed per prompt, got {len(seeds)} seeds and {len(prompts)} prompts")
+    guidance = getattr(generator, "guidance", 1.0) if guidance is None else guidance
+    for i in range(0, len(prompts), batch):
+        condition = Condition.of(prompts[i : i + batch], guidance)
+        state = generator.start(condition, torch.tensor(list(seeds[i : i + batch])), plan)
+        yield generator.preview(finish(generator, state)).clamp(0, 1).float()
+
+
+def sample(
+    generator: Generator,
+    prompts: Sequence[str | Prompt],
+    seeds: Sequence[int],
+    plan: Plan | None = None,
+    guidance: float | None = None,
+    batch: int = 64,
+) -> Tensor:
+    """(B, 3, H, W) float32 in [0, 1]; image k depends on prompt k and seed k alone.
+
+    guidance None: the generator's own default. Raises TastemakerError where the numbers of prompts and seeds differ.
+    """
+    return torch.cat([images.cpu() for images in sample_batches(generator, prompts, seeds, plan, guidance, batch)])
+
+
+def score(rewards: Sequence[Reward], images: Tensor, prompts: Sequence[str | Prompt], batch: int = 64) -> Tensor:
+    """(B, R) float32, a column per reward. A reward that fails is named; one that gives NaN for a picture is
+    reported and the NaN stays, so that whoever selects or averages has to leave the picture out."""
+    wanted = [Prompt.of(p) for p in prompts]
+    if len(wanted) != len(images):
+        raise TastemakerError(f"expected one prompt per picture, got {len(wanted)} prompts, {len(images)} pictures")
+    columns = []
+    for reward in rewards:
+        parts = [
+            score_checked(reward, images[i : i + batch], wanted[i : i + batch]) for i in range(0, len(images), batch)
+        ]
+        columns.append(torch.cat(parts) if parts else torch.empty(0))
+        missing = int(columns[-1].isnan().sum())
+        if missing:
+            warnings.warn(
+                f"reward '{reward.name}' gave no score for {missing} of {len(images)} pictures", stacklevel=2
+            )
+    return torch.stack(columns, 1)
+
+
+def score_checked(reward: Reward, images: Tensor, prompts: Sequence[Prompt], grad: bool = False) -> Tensor:
+    """One reward's (B,) float32, with its mistakes named. grad: keep the graph back to the pictures."""
+    try:
+        with torch.set_grad_enabled(grad):
+            values = reward.score(images, prompts)
+    except TastemakerError:
+        raise
+    except Exception as error:
+        raise TastemakerError(f"reward '{reward.name}' raised {type(error).__name__}: {error}") from error
+    values = torch.as_tensor(values)
+    if values.shape != (len(images),):
+        raise TastemakerError(
+            f"reward '{reward.name}' must give one number per picture, shape ({len(images)},); "
+            f"it gave shape {tuple(values.shape)}"
+        )
+    if values.isinf().any():
+        values = torch.where(values.isinf(), float("nan"), values)
+    return values.float()
