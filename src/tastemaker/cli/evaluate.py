@@ -1,0 +1,50 @@
+"""`tastemaker evaluate NAME`: figures with their intervals."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option, Typer
+
+from .options import parse_seeds
+
+NAME = "evaluate"
+app = Typer(help="Measure a generator or a set of pictures, with 95 % intervals.", no_args_is_help=True)
+
+Out = Annotated[Path, Option(help="The folder of the run.", metavar="RUN")]
+Pictures = Annotated[Path, Argument(help="A folder of pictures, a CSV with a column `image`, or a tar of pictures.")]
+
+
+@app.command()
+def geneval(
+    model: Annotated[str, Argument(help="A name from `tastemaker models`, KIND:PATH, or a run.")] = "tiny-flow",
+    against: Annotated[str | None, Option(help="Another model, on the same prompts and seeds.")] = None,
+    prompts: Annotated[Path | None, Option(help="A GenEval metadata file; the embedded one if not given.")] = None,
+    seed: Annotated[str, Option(help="3, 0..7 or 0..3,10.")] = "0..3",
+    out: Out = Path("geneval"),
+) -> None:
+    """The share of pictures that show what was asked, per task; paired differences where there are two models."""
+    seeds = parse_seeds(seed)
+    from ..workflows.evaluate import evaluate_geneval
+
+    print(evaluate_geneval(model, against, prompts, seeds, out))
+
+
+@app.command()
+def frechet(
+    images: Pictures,
+    reference: Pictures,
+    space: Annotated[str, Option(help="Feature spaces, with commas.")] = "tiny-clip,efficientnet-lite0",
+    out: Out = Path("frechet"),
+) -> None:
+    """Fréchet and kernel distances, precision, recall, density and coverage against reference pictures."""
+    from ..workflows.evaluate import evaluate_frechet
+
+    print(evaluate_frechet(images, reference, space.split(","), out))
+
+
+@app.command()
+def drift(images: Pictures, reference: Pictures, out: Out = Path("drift")) -> None:
+    """Brightness, saturation, contrast and colourfulness against reference pictures."""
+    from ..workflows.evaluate import evaluate_drift
+
+    print(evaluate_drift(images, reference, out))

@@ -1,0 +1,27 @@
+"""`tastemaker sample`: pictures from prompts and seeds."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from .options import parse_seeds
+
+NAME = "sample"
+
+
+def run(
+    model: Annotated[str, Argument(help="A name from `tastemaker models`, or KIND:PATH.")] = "tiny-flow",
+    prompt: Annotated[list[str] | None, Option(help="What to show; may be given several times.")] = None,
+    prompts: Annotated[Path | None, Option(help="A prompt file: text, JSON lines or GenEval metadata.")] = None,
+    seed: Annotated[str, Option(help="3, 0..7 or 0..3,10; each prompt is drawn with every seed.")] = "0..7",
+    steps: Annotated[int | None, Option(help="Sampling steps; the model's own number if not given.", min=1)] = None,
+    guidance: Annotated[float | None, Option(help="1 means none; the model's own if not given.")] = None,
+    batch: Annotated[int, Option(help="Pictures at a time.", min=1)] = 16,
+    out: Annotated[Path, Option(help="The folder for the pictures.")] = Path("samples"),
+) -> None:
+    """Draw pictures; picture k depends on its prompt and seed alone."""
+    seeds = parse_seeds(seed)
+    from ..workflows.sample import sample_to_folder
+
+    print(sample_to_folder(model, prompt or [], prompts, seeds, out, steps, guidance, batch))

@@ -1,0 +1,35 @@
+"""`tastemaker search NAME`: better pictures from a generator as it is."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option, Typer
+
+from .options import names, parse_seeds
+
+NAME = "search"
+app = Typer(help="Find better pictures from a generator as it is, and count what that costs.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:  # keeps `best-of-n` a word of its own while it is the only one
+    pass
+
+
+@app.command("best-of-n")
+def best_of_n(
+    model: Annotated[str, Argument(help="A name from `tastemaker models`, or KIND:PATH.")] = "tiny-flow",
+    reward: Annotated[
+        str, Option(help="Names or FILE.py:FUNCTION, with commas; their z-scores are added.")
+    ] = "alignment",
+    prompt: Annotated[list[str] | None, Option(help="What to show; may be given several times.")] = None,
+    prompts: Annotated[Path | None, Option(help="A prompt file.")] = None,
+    seed: Annotated[str, Option(help="3, 0..7 or 0..3,10.")] = "0..7",
+    n: Annotated[int, Option(help="Candidates for each prompt and seed.", min=1)] = 8,
+    out: Annotated[Path, Option(help="The folder of the run.", metavar="RUN")] = Path("search"),
+) -> None:
+    """Draw N candidates for each prompt and seed, and keep the one that the reward likes best."""
+    seeds = parse_seeds(seed)
+    from ..workflows.search import best_of_n_to_folder
+
+    print(best_of_n_to_folder(model, names(reward), prompt or [], prompts, seeds, n, out))

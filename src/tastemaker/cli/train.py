@@ -1,0 +1,43 @@
+"""`tastemaker train NAME`: one command per algorithm; its settings are those of its `Config`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option, Typer
+
+from .options import AlgorithmCommand, split_config
+
+NAME = "train"
+app = Typer(help="Train a generator or a reward; the run is a folder.", no_args_is_help=True)
+
+Words = Annotated[list[str] | None, Argument(metavar="[CONFIG.yaml] [key=value ...]", help="Settings, see below.")]
+Out = Annotated[Path | None, Option(help="The folder of the run.", metavar="RUN")]
+Resume = Annotated[Path | None, Option(help="Go on with this run, bit for bit.", metavar="RUN")]
+Data = Annotated[Path | None, Option(help="Your own pictures: a folder with .txt captions, a CSV, or a tar.")]
+
+
+@app.command(cls=AlgorithmCommand)
+def pretrain(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None) -> None:
+    """Train a generator from nothing, on the embedded world or on your own pictures with captions."""
+    settings = split_config(words)
+    from ..workflows.train import train_pretrain
+
+    train_pretrain(*settings, out, resume, data)
+
+
+@app.command(cls=AlgorithmCommand)
+def clip(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None) -> None:
+    """Train an image tower and a text tower on pictures with captions."""
+    settings = split_config(words)
+    from ..workflows.train import train_clip
+
+    train_clip(*settings, out, resume, data)
+
+
+@app.command(cls=AlgorithmCommand)
+def refl(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None) -> None:
+    """Improve a generator by the gradient of a reward through a late step (ReFL)."""
+    settings = split_config(words)
+    from ..workflows.train import train_refl
+
+    train_refl(*settings, out, resume, data)
