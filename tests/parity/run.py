@@ -2,7 +2,7 @@
 
     python tests/parity/run.py FOLDER [--pending kind,kind] [--verbose]
 
-A case is a folder with a `config.json` or `expected.*`; its kind is the folder's name before `--`. The checker of a kind is
+A case is a folder with a `config.json` or `expected.*`; its kind is its name before `--`. The checker of a kind is
 `kinds/KIND.py` with `compare(folder) -> Iterator[Comparison]`. Kinds on the pending list are reported and do not
 fail; one that passes must leave the list. Exit code 1: a case failed, is of an unknown kind, or passes though it is
 listed as pending. Exit code 2: no case was found.
