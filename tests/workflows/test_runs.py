@@ -194,5 +194,7 @@ def test_a_full_disk_while_logging_is_one_sentence(tmp_path):
 
 def test_a_result_holds_plain_values(tmp_path):
     run = Run.create(tmp_path / "run", Config())
-    path = run.write_result({"config": Config(), "folder": tmp_path, "values": (1, 2.5, None)})
+    path = run.write_result({"config": Config(), "folder": tmp_path, "values": (1, 2.5, float("nan"))})
     assert json.loads(path.read_text())["values"] == [1, 2.5, None]
+    run.log(StepRecord(1, {"loss": float("inf"), "count": 3}))
+    assert read_metrics(run.folder / "metrics.jsonl") == [{"step": 1, "seconds": 0.0, "loss": None, "count": 3}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,7 +69,17 @@ def write_text(path: Path, text: str, advice: str = "") -> str:
 
 
 def write_json(path: Path, value: Any) -> str:
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """A value that is not finite is written as null: JSON has no word for it."""
+    return write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same mapping or list, with None for every number that is not finite."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_yaml(path: Path, value: Any) -> str:

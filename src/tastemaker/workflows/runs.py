@@ -8,7 +8,6 @@ checkpoints/    the last two states, see checkpoints.py result.json     what cam
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from ..records import StepRecord
 from ..report.metrics import read_metrics
 from .checkpoints import Resumable, load_checkpoint, newest_checkpoint, save_checkpoint, sweep
 from .configs import plain, read_config
-from .files import disk_errors, write_json, write_text, write_yaml
+from .files import disk_errors, finite, write_json, write_text, write_yaml
 from .versions import EXACT, differences, environment
 
 C = TypeVar("C")
@@ -108,8 +107,7 @@ class Run:
 
     def log(self, record: StepRecord) -> None:
         """Append one line to metrics.jsonl; a figure that is not finite is written as null."""
-        row = {"step": record.step, "seconds": round(record.seconds, 4), **record.values}
-        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        row = finite({"step": record.step, "seconds": round(record.seconds, 4), **record.values})
         path = self.folder / "metrics.jsonl"
         with disk_errors(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
