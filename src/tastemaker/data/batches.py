@@ -1,0 +1,116 @@
+"""Which pictures a training step sees: a pure function of (seed, step), so that resuming is starting at the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..errors import TastemakerError
+from ..randomness import stream
+from ..records import Prompt
+from .images import stack
+
+Pair = tuple[Tensor, Prompt]
+
+
+class Dataset(Protocol):
+    """A map-style data set: the same index always gives the same pair."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Pair: ...
+
+
+class Batches:
+    """Endless batches over shuffled epochs: every picture comes once before any comes again.
+
+    A batch may reach over the end of an epoch, and several epochs where the data set is smaller than a batch.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int = 0):
+        if batch_size < 1 or not len(dataset):
+            raise TastemakerError(f"expected pictures and a batch of at least 1, got {len(dataset)} and {batch_size}")
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self._order: tuple[int, Any] = (-1, None)  # the latest epoch's permutation
+
+    def at(self, step: int) -> tuple[Tensor, list[Prompt]]:
+        """(images (B, 3, S, S), prompts) of one step, counted from 0."""
+        return collate([self.dataset[i] for i in self.indices(step)])
+
+    def indices(self, step: int) -> list[int]:
+        """The B positions in the data set that this step takes."""
+        if step < 0:
+            raise TastemakerError(f"expected a step of at least 0, got {step}")
+        first = step * self.batch_size
+        return [self._at_position(p) for p in range(first, first + self.batch_size)]
+
+    def _at_position(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.dataset))
+        if self._order[0] != epoch:
+            order = stream(self.seed, step=epoch, purpose="epoch").permutation(len(self.dataset))
+            self._order = (epoch, order)
+        return int(self._order[1][place])
+
+    def from_step(self, step: int, workers: int = 0) -> Iterator[tuple[Tensor, list[Prompt]]]:
+        """`at(step)`, `at(step + 1)`, ... without end, fetched ahead by `workers` processes; 0 reads in this one.
+
+        The same for any number of workers, and the global random state is left alone. A picture that cannot be read
+        raises TastemakerError with its name when its step comes.
+        """
+        loader: DataLoader[Any] = DataLoader(
+            _Caught(self.dataset),  # type: ignore[arg-type]
+            batch_sampler=_From(self, step),  # type: ignore[arg-type]
+            num_workers=workers,
+            collate_fn=_collate_caught,
+            generator=torch.Generator(),  # else the loader draws its base seed from the global state
+        )
+        for batch in loader:
+            if isinstance(batch, TastemakerError):
+                raise batch
+            yield batch
+
+
+def collate(pairs: Sequence[Pair]) -> tuple[Tensor, list[Prompt]]:
+    """Pictures of one size -> ((B, 3, H, W), B prompts)."""
+    return stack([image for image, _ in pairs]), [prompt for _, prompt in pairs]
+
+
+@dataclass(frozen=True)
+class _From:
+    """A batch sampler that begins at a step and does not end."""
+
+    batches: Batches
+    step: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.step
+        while True:
+            yield self.batches.indices(step)
+            step += 1
+
+
+@dataclass(frozen=True)
+class _Caught:
+    """Hands a user's error on as a value: raised inside a worker it would reach people as a traceback."""
+
+    dataset: Dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Pair | TastemakerError:
+        try:
+            return self.dataset[index]
+        except TastemakerError as error:
+            return error
+
+
+def _collate_caught(pairs: list[Any]) -> Any:
+    try:
+        return next((p for p in pairs if isinstance(p, TastemakerError)), None) or collate(pairs)
+    except TastemakerError as error:
+        return error
