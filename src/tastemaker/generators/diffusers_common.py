@@ -169,9 +169,14 @@ def partial_folder(target: Path) -> Iterator[Path]:
 
 
 def exchange(partial: Path, target: Path) -> None:
-    """Put `partial` in the place of `target` by renames alone."""
+    """Put `partial` in the place of `target` by renames alone; where that fails, `target` is as it was."""
     old = partial.with_name(partial.name + ".old")
     if target.exists():
         os.replace(target, old)
-    os.replace(partial, target)
+    try:
+        os.replace(partial, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -31,6 +31,11 @@ class DiffusersFlow(FlowGenerator):
         self.folder, self.first_sigmas, self.around = folder, first_sigmas, diffusers_lora.as_it_is
         self.plan = self.native_plan(folder.family.steps)
 
+    @property
+    def time_start(self) -> float:
+        """The least t that the network was trained on: pure noise."""
+        return 0.0
+
     def native_plan(self, steps: int, sampler: Callable = euler, eta: float = 0.0) -> Plan:
         """The sigmas of the folder's scheduler (shift or dynamic shift, and whatever else it sets) as our times."""
         if steps < 1:

@@ -22,7 +22,7 @@ from .samplers import Velocity, ddim
 ON_GRID = 0.01  # of a timestep; float32 times are off by less than a thousandth
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """times[n] is the t of timestep n; `end` is the t at which the last sampling step arrives."""
 
@@ -35,7 +35,7 @@ class Grid:
     @property
     def start(self) -> float:
         """The t of the noisiest level that the network was trained on; no plan begins before it."""
-        return float(self.times[-1])
+        return float(self.times[-1].float())
 
     def time(self, timestep: Tensor) -> Tensor:
         """Integer timesteps (B,) -> t (B,) float32; below 0 it is `end`."""
@@ -94,7 +94,7 @@ def native_timesteps(scheduler: Any, steps: int) -> Tensor:
     return native.timesteps.long().clamp(0, trained - 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FixedStride:
     """DDIM as diffusers' DDIMScheduler takes it: a step from timestep n aims at n - stride, stride = T // steps.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ KINDS: dict[str, Family] = {
     "StableDiffusion3Pipeline": SD3,
     "FluxPipeline": FLUX,
 }
+LIBRARIES = ("diffusers", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -57,6 +59,8 @@ def load(
     check_components(path, index, family)
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
+    adapted = lora_rank is not None or lora is not None
+    require("diffusers", "transformers", *["peft"] * adapted)
     pipeline = read_pipeline(path, index["_class_name"], DTYPES[dtype], variant).to(device)
     pipeline.vae.float()
     settings = Settings(
@@ -72,6 +76,14 @@ def load(
         network.enable_gradient_checkpointing()
         pipeline.vae.enable_gradient_checkpointing()
     return family.build(PipelineFolder(pipeline, family, settings, DTYPES[dtype]))
+
+
+def require(*packages: str) -> None:
+    for package in packages:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise MissingExtra(package, "models") from error
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -90,7 +102,12 @@ def read_index(path: Path) -> dict[str, Any]:
 
 
 def check_components(path: Path, index: dict[str, Any], family: Family) -> None:
-    """Every needed component is named in the index and has its folder."""
+    """Every needed component is named in the index and has its folder, and none asks for code of elsewhere."""
+    for name, entry in index.items():
+        if isinstance(entry, list) and name != "safety_checker" and entry[0] not in (None, *LIBRARIES):
+            raise TastemakerError(
+                f"component '{name}' in '{path}' is of the library '{entry[0]}'; supported: {', '.join(LIBRARIES)}"
+            )
     for name in family.needs:
         entry = index.get(name)
         if not isinstance(entry, list) or None in entry:
@@ -101,11 +118,6 @@ def check_components(path: Path, index: dict[str, Any], family: Family) -> None:
 
 def read_pipeline(path: Path, kind: str, dtype: torch.dtype, variant: str | None) -> Any:
     """The pipeline of diffusers, from safetensors alone. The safety checker is not loaded."""
-    for package in ("diffusers", "transformers"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtra(package, "models") from error
     import diffusers
 
     unchecked: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
@@ -129,16 +141,24 @@ def read_pipeline(path: Path, kind: str, dtype: torch.dtype, variant: str | None
 
 def picture_size(pipeline: Any, family: Family, size: int | tuple[int, int] | None) -> tuple[int, int]:
     """(height, width) in pixels; None is the folder's own size."""
+    scale = pipeline.vae_scale_factor
     if size is None:
-        native = getattr(getattr(pipeline, family.network).config, "sample_size", None)
-        size = (native or pipeline.default_sample_size) * pipeline.vae_scale_factor
-    height, width = (size, size) if isinstance(size, int) else size
-    multiple = pipeline.vae_scale_factor * family.multiple
+        native = (
+            getattr(getattr(pipeline, family.network).config, "sample_size", None) or pipeline.default_sample_size
+        )
+        height, width = (side * scale for side in both_sides(native))
+    else:
+        height, width = both_sides(size)
+    multiple = scale * family.multiple
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise TastemakerError(
             f"expected a picture size that is a multiple of {multiple} pixels, got {height} x {width}"
         )
     return height, width
+
+
+def both_sides(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def freeze(pipeline: Any, network: torch.nn.Module) -> None:

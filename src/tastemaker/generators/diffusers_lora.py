@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import MissingExtra, TastemakerError
+from ..errors import TastemakerError
 
 NAME = "tastemaker"
 FILE = "pytorch_lora_weights.safetensors"
@@ -30,12 +30,10 @@ def adapters(network: nn.Module) -> list[Any]:
 def add(network: nn.Module, rank: int, alpha: float | None = None, seed: int = 0) -> None:
     """A fresh adapter on every attention projection; the rest is frozen. alpha None: rank, that is scale 1.
 
-    A is drawn from `seed`. Adapter weights are float32 whatever the network is. Raises MissingExtra without peft.
+    A is drawn from `seed`. Adapter weights are float32 whatever the network is.
     """
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise MissingExtra("peft", "models") from error
+    from peft import LoraConfig
+
     if rank < 1:
         raise TastemakerError(f"expected a LoRA rank of 1 or more, got {rank}")
     present = [t for t in ATTENTION if any(name.endswith("." + t) for name, _ in network.named_modules())]
