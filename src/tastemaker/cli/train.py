@@ -13,7 +13,10 @@ app = Typer(help="Train a generator or a reward; the run is a folder.", no_args_
 Words = Annotated[list[str] | None, Argument(metavar="[CONFIG.yaml] [key=value ...]", help="Settings, see below.")]
 Out = Annotated[Path | None, Option(help="The folder of the run.", metavar="RUN")]
 Resume = Annotated[Path | None, Option(help="Go on with this run, bit for bit.", metavar="RUN")]
-Data = Annotated[Path | None, Option(help="Your own pictures: a folder with .txt captions, a CSV, or a tar.")]
+Data = Annotated[
+    Path | None,
+    Option(help="Your own pictures: a folder with .txt captions, a CSV, or a tar; else the embedded world."),
+]
 
 
 @app.command(cls=AlgorithmCommand)

@@ -36,7 +36,7 @@ def read_config(kind: type[C], path: str | Path | None = None, overrides: Sequen
         raise TastemakerError(_sentence(error)) from error
 
 
-def keys_of(kind: type, prefix: str = "") -> dict[str, Any]:
+def keys_of(kind: Any, prefix: str = "") -> dict[str, Any]:
     """Every key with its type, nested ones by dots."""
     hints = get_type_hints(kind)
     keys: dict[str, Any] = {}
@@ -46,7 +46,7 @@ def keys_of(kind: type, prefix: str = "") -> dict[str, Any]:
     return keys
 
 
-def default_values(kind: type) -> dict[str, Any]:
+def default_values(kind: Any) -> dict[str, Any]:
     """The defaults as plain values; fields without one are left out."""
     out: dict[str, Any] = {}
     for f in fields(kind):
@@ -110,7 +110,7 @@ def _refuse_unknown(values: Mapping[str, Any], known: Mapping[str, Any], prefix:
             raise UnknownName("configuration key", key, list(known))
 
 
-def _over(kind: type, base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _over(kind: Any, base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` laid over `base`, key by key where a setting is a dataclass; any other value replaces the default."""
     hints, out = get_type_hints(kind), {**base, **values}
     for name in values:

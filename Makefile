@@ -1,0 +1,35 @@
+# `make demo` and `make test` do all set-up: a virtual environment in .venv, the tested versions, then the run.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+ARGS ?=
+
+.PHONY: demo test reference clean
+
+demo: .venv/installed
+	$(BIN)/tastemaker demo --out runs/demo --overwrite $(ARGS)
+
+test: .venv/installed-for-tests
+	$(BIN)/python -m pytest $(ARGS)
+
+# docs/reference.md from the commands and the settings of the algorithms
+reference: .venv/installed
+	$(BIN)/python -m tastemaker.cli.reference > docs/reference.md
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+.venv/bin/pip:
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 to 3.13 is needed; none was found"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: Python 3.11 to 3.13 is needed, $(PYTHON) is $$($(PYTHON) --version); try make PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv || \
+		{ rm -rf .venv; echo "error: no virtual environment could be made; on Debian: apt-get install python3-venv"; exit 2; }
+
+.venv/installed: .venv/bin/pip pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-for-tests: .venv/bin/pip pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e '.[models,dev]'
+	@touch $@ .venv/installed
