@@ -13,6 +13,7 @@ import tiny_diffusers  # noqa: E402
 
 from tastemaker import sample  # noqa: E402
 from tastemaker.generators.diffusers_flow import pack, positions, unpack  # noqa: E402
+from tastemaker.generators.diffusers_grid import grid_of  # noqa: E402
 from tastemaker.generators.diffusers_load import load  # noqa: E402
 from tastemaker.generators.samplers import ddim, euler, sde  # noqa: E402
 from tastemaker.protocols import Condition  # noqa: E402
@@ -99,6 +100,24 @@ def test_sd_is_the_official_ddim(tmp_path, grid, eta):
     start = generator.straight(latents(), torch.full((2,), plan.times[0]))
     path = ours(generator, plan, 3.0, start, [torch.randn(SHAPE, generator=draw) for _ in range(7)])
     assert_same_run(generator, path, theirs, images)
+
+
+@pytest.mark.parametrize("schedule", ["scaled_linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_neighbouring_timesteps_keep_their_digits(schedule, eta):
+    """float32 coefficients of a step from n to n - 1 beside Eqs. 12 and 16 of DDIM in float64."""
+    grid = grid_of(tiny_diffusers.ddim(beta_schedule=schedule))
+    betas = tiny_diffusers.ddim(beta_schedule=schedule).betas.double()
+    n = torch.arange(999, 0, -1)
+    before, after = (grid.times[n] ** 2 / (grid.times[n] ** 2 + (1 - grid.times[n]) ** 2) for n in (n, n - 1))
+    std = eta * ((1 - after) / (1 - before) * (1 - before / after)).sqrt()
+    kept, scale = (1 - after - std**2).sqrt(), after.sqrt() + (1 - after).sqrt()
+    torch.testing.assert_close(1 - before / after, betas[n], atol=1e-6, rtol=1e-3)
+    t, s, one = grid.time(n), grid.time(n - 1), torch.ones(999, 1)
+    zero_data = ddim(lambda x, t: -x / (1 - t)[:, None], one, t, s, eta)  # x1 = 0 and eps = x / (1 - t)
+    torch.testing.assert_close(zero_data.std.double(), std / scale, atol=1e-9, rtol=1e-4)
+    want = kept / scale / (1 - grid.times[n])
+    torch.testing.assert_close(zero_data.mean[:, 0].double(), want, atol=1e-6, rtol=1e-4)
 
 
 def test_native_and_diffusers_plan_agree_where_nothing_is_rounded(folders):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..protocols import Transition
-from .paths import expand, velocity_to_eps, velocity_to_x1, vp_scale
+from .paths import expand, velocity_to_eps, velocity_to_x1
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
@@ -52,17 +52,16 @@ def sde(velocity: Velocity, x: Tensor, t: Tensor, s: Tensor, eta: float) -> Tran
 def ddim(velocity: Velocity, x: Tensor, t: Tensor, s: Tensor, eta: float) -> Transition:
     """DDIM (arXiv 2010.02502, Eqs. 12 and 16) in the units of the straight path; eta = 0 is the Euler step.
 
-    With alpha = t c_t and sigma = (1 - t) c_t, c_t = vp_scale(t), the noise added at level s has
-    sigma_eta = eta sqrt(sigma_s^2 / sigma_t^2 (1 - alpha_t^2 / alpha_s^2)).
+    There alpha / sigma = t / (1 - t), so with r = t (1 - s) / (s (1 - t)) the noise of Eq. 16, in units of
+    alpha_s + sigma_s, is eta (1 - s) sqrt(1 - r^2). Written with s - t, it loses no digits in short steps.
     """
     v = velocity(x, t)
     x1, eps = velocity_to_x1(v, x, t), velocity_to_eps(v, x, t)
-    c_t, c_s = vp_scale(t), vp_scale(s)
-    alpha_t, sigma_t, alpha_s, sigma_s = t * c_t, (1 - t) * c_t, s * c_s, (1 - s) * c_s
-    variance = (sigma_s / sigma_t) ** 2 * (1 - (alpha_t / alpha_s) ** 2)
-    std = eta * variance.clamp_min(0).sqrt()  # (B,) in the units of the diffusion
-    kept = (sigma_s**2 - std**2).clamp_min(0).sqrt()
-    return Transition(expand(s, x) * x1 + expand(kept / c_s, x) * eps, std / c_s)
+    r = t * (1 - s) / (s * (1 - t))  # (B,) in [0, 1]
+    fresh = (s - t) / (s * (1 - t)) * (1 + r)  # 1 - r^2
+    kept = (1 - eta**2 + (eta * r) ** 2).clamp_min(0).sqrt()
+    mean = expand(s, x) * x1 + expand((1 - s) * kept, x) * eps
+    return Transition(mean, eta * (1 - s) * fresh.clamp_min(0).sqrt())
 
 
 def ddpm(velocity: Velocity, x: Tensor, t: Tensor, s: Tensor, eta: float) -> Transition:
