@@ -1,5 +1,6 @@
 """Run folders: what they hold, and that a run which is killed goes on as if nothing had happened."""
 
+import io
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from tastemaker.algorithms.optimise import OptimiserConfig, begin
@@ -198,3 +200,33 @@ def test_a_result_holds_plain_values(tmp_path):
     assert json.loads(path.read_text())["values"] == [1, 2.5, None]
     run.log(StepRecord(1, {"loss": float("inf"), "count": 3}))
     assert read_metrics(run.folder / "metrics.jsonl") == [{"step": 1, "seconds": 0.0, "loss": None, "count": 3}]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_terminals_and_in_logs(tmp_path, state, terminal):
+    run = Run.create(tmp_path / "run", Config())
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=100)
+    follow(run, counting(state, 40), state, 40, console=console)
+    assert ("40/40" in text.getvalue()) and ("loss" in text.getvalue())
+    assert terminal == ("\x1b[" in text.getvalue())
+
+
+def test_sinks_get_every_record_and_are_closed_on_errors(tmp_path, state):
+    class Sink:
+        seen, closed = [], 0
+
+        def log(self, record):
+            Sink.seen.append(record.step)
+
+        def close(self):
+            Sink.closed += 1
+
+    def failing():
+        yield from counting(state, 3)
+        raise TastemakerError("step 4: loss is not finite")
+
+    run = Run.create(tmp_path / "run", Config())
+    with pytest.raises(TastemakerError, match="step 4"):
+        follow(run, failing(), state, 9, sinks=[Sink()])
+    assert Sink.seen == [1, 2, 3] and Sink.closed == 1

@@ -48,3 +48,18 @@ def drift(images: Pictures, reference: Pictures, out: Out = Path("drift")) -> No
     from ..workflows.evaluate import evaluate_drift
 
     print(evaluate_drift(images, reference, out))
+
+
+@app.command()
+def human(
+    scores: Annotated[Path, Argument(help="A table that `tastemaker score` wrote.")],
+    ratings: Annotated[
+        Path, Argument(help="A CSV with `file`, columns of human ratings and, if it has one, `prompt`.")
+    ],
+    column: Annotated[list[str] | None, Option(help="Columns of ratings; all numeric ones if not given.")] = None,
+    within: Annotated[str | None, Option(help="Rank inside the groups of this column, such as `generator`.")] = None,
+) -> None:
+    """Rank correlation of each reward with people's ratings, with intervals over prompts."""
+    from ..workflows.correlate import correlate, print_correlations
+
+    print_correlations(correlate(scores, ratings, column, within))

@@ -13,13 +13,17 @@ NAME = "score"
 def run(
     rewards: Annotated[str, Argument(help="Names from `tastemaker models` or FILE.py:FUNCTION, with commas.")],
     images: Annotated[
-        Path, Argument(help="A folder of pictures, a CSV with a column `image`, or a tar of pictures.")
+        Path, Argument(help="A folder of pictures, a CSV with columns `file` and `prompt`, or one picture.")
     ],
-    prompts: Annotated[Path | None, Option(help="Prompts, where the pictures carry no captions.")] = None,
+    prompt: Annotated[
+        str | None, Option(help="The prompt of all pictures; else the CSV's, or the .txt beside each.")
+    ] = None,
     batch: Annotated[int, Option(help="Pictures at a time.", min=1)] = 64,
-    out: Annotated[Path, Option(help="The table to write: .parquet, .csv or .jsonl.")] = Path("scores.parquet"),
+    out: Annotated[Path, Option(help="The Parquet table to write.")] = Path("scores.parquet"),
 ) -> None:
-    """Score pictures with one or more rewards; a picture that gets no score is reported and left empty."""
-    from ..workflows.score import score_to_table
+    """Score pictures with one or more rewards; a picture that cannot be read is named and left out."""
+    wanted = names(rewards)
+    from ..rewards.table import load_rewards
+    from ..workflows.score import score_folder
 
-    print(score_to_table(names(rewards), images, prompts, out, batch))
+    score_folder(load_rewards(wanted), images, out, prompt, batch)
