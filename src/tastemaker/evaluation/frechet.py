@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from ..encoders.protocol import Encoder, feature_batches
 from ..errors import TastemakerError
 
 ROWS = 4096  # rows of features held in float64 at a time
@@ -92,6 +93,14 @@ def merge(parts: Iterable[Moments]) -> Moments:
         if part.count:
             whole.absorb(part.count, part.mean, part.scatter)
     return whole
+
+
+def moments_of_images(encoder: Encoder, batches: Iterable[Any]) -> Moments:
+    """Of image batches (b, 3, H, W) in [0, 1] in an encoder's space, a batch at a time."""
+    moments = Moments.empty(encoder.dim)
+    for features in feature_batches(encoder, batches):
+        moments.update(features)
+    return moments
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

