@@ -1,0 +1,77 @@
+"""Which rewards there are, and how people name them: one line here per reward.
+
+| what people type | what they get |
+|---|---|
+| `sharpness` | the constructor of that name, without arguments |
+| `NAME:PATH` | the constructor of that name, with a path to weights |
+| `my_reward.py:score` | the user's own, see custom.py |
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+
+from ..errors import TastemakerError, UnknownName
+from ..protocols import Reward
+from .custom import load_custom
+
+
+def _sharpness() -> Reward:
+    from .sharpness import Sharpness
+
+    return Sharpness()
+
+
+def _harmony() -> Reward:
+    from .harmony import Harmony
+
+    return Harmony()
+
+
+def _compressibility() -> Reward:
+    from .compressibility import Compressibility
+
+    return Compressibility()
+
+
+def _alignment() -> Reward:
+    from .alignment import Alignment
+
+    return Alignment()
+
+
+REWARDS: dict[str, Callable[..., Reward]] = {
+    "sharpness": _sharpness,
+    "harmony": _harmony,
+    "compressibility": _compressibility,
+    "alignment": _alignment,
+}
+
+
+def load_reward(name: str) -> Reward:
+    """See the table above. Raises UnknownName with the nearest names, and TastemakerError where a path is missing,
+    or given to a reward that takes none."""
+    if name.endswith(".py") or ".py:" in name:
+        return load_custom(name)
+    short, colon, path = name.partition(":")
+    if short not in REWARDS:
+        raise UnknownName("reward", short, REWARDS, "Your own is given as FILE.py:NAME")
+    make = REWARDS[short]
+    wanted = list(inspect.signature(make).parameters.values())
+    if colon and not wanted:
+        raise TastemakerError(f"reward '{short}' takes no path, got '{path}'; write '{short}'")
+    if not path and any(p.default is p.empty for p in wanted):
+        raise TastemakerError(f"reward '{short}' needs the path of its weights; write '{short}:PATH'")
+    return make(path) if path else make()
+
+
+def load_rewards(names: str | Sequence[str]) -> list[Reward]:
+    """Several, from a list or with commas between. Raises TastemakerError where two have one name."""
+    wanted = [n.strip() for n in names.split(",")] if isinstance(names, str) else list(names)
+    rewards = [load_reward(name) for name in wanted]
+    called = [reward.name for reward in rewards]
+    twice = next((n for i, n in enumerate(called) if n in called[:i]), None)
+    if twice is not None:
+        raise TastemakerError(f"two rewards are called '{twice}'; give one of them another `name`")
+    return rewards

@@ -1,0 +1,175 @@
+"""Score pictures on disk with rewards: a folder, a CSV or one file in, a Parquet file out (see data/scores.py)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from ..data.datasets import read_table
+from ..data.files import read_text
+from ..data.images import content_hash, decode_image, list_images, read_bytes
+from ..data.scores import Scores, write_scores
+from ..errors import TastemakerError, UnknownName
+from ..protocols import Reward
+from ..records import Prompt
+from ..sampling import score_checked
+
+HELD = 4  # batches of pictures kept waiting for others of their size
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to be scored: its place in the list, how it is named, where it lies, its words."""
+
+    index: int
+    name: str
+    path: Path
+    prompt: str
+
+
+def score_folder(
+    rewards: Sequence[Reward],
+    path: str | Path,
+    out: str | Path,
+    prompts: Mapping[str, str] | str | None = None,
+    batch: int = 64,
+    console: Console | None = None,
+) -> Scores:
+    """Score every picture at its own size, and write `out` (Parquet) whole or not at all.
+
+    path: a folder; a CSV with the column `file` (paths relative to it) and, if it has one, `prompt`; or one picture.
+    prompts: words by file name, or one text for all; None: the CSV's `prompt`, else the .txt beside a picture, else
+    none. Pictures of one size share a batch; one that cannot be read is left out, shown, and listed in the errors.
+    console: where progress and the summary go (default: standard error).
+    Raises TastemakerError where no picture can be read, or a reward fails.
+    """
+    _check_names(rewards)
+    console = console or Console(stderr=True)
+    jobs = list_jobs(path, prompts)
+    hashes: dict[int, str] = {}
+    rows: dict[int, Tensor] = {}
+    errors: dict[int, str] = {}
+    with _progress(console) as bar:
+        task = bar.add_task("scoring", total=len(jobs))
+        for ready, images in group_by_size(jobs, batch, hashes, errors):
+            wanted = [Prompt(job.prompt) for job in ready]
+            values = torch.stack([score_checked(r, images, wanted).cpu() for r in rewards], 1)  # (b, R)
+            rows.update({job.index: row for job, row in zip(ready, values)})
+            bar.update(task, completed=len(rows) + len(errors))
+    if not rows:
+        raise TastemakerError(
+            f"none of the {len(jobs)} pictures of {path} could be read; {next(iter(errors.values()))}"
+        )
+    scores = _collect(rewards, jobs, rows, hashes, errors)
+    write_scores(out, scores)
+    _summary(console, scores, out)
+    return scores
+
+
+def list_jobs(path: str | Path, prompts: Mapping[str, str] | str | None = None) -> list[Job]:
+    """What `path` names, in order. Raises TastemakerError where there is nothing, or a name has no prompt."""
+    path = Path(path)
+    found: list[tuple[str, Path, str | None]]
+    if path.is_dir():
+        found = [(p.relative_to(path).as_posix(), p, None) for p in list_images(path)]
+    elif path.suffix.lower() == ".csv":
+        found = _csv_files(path)
+    else:
+        found = [(path.name, path, None)]
+    return [Job(i, name, file, _words(name, file, own, prompts)) for i, (name, file, own) in enumerate(found)]
+
+
+def _csv_files(path: Path) -> list[tuple[str, Path, str | None]]:
+    rows, columns = read_table(path)
+    if "file" not in columns:
+        raise UnknownName("column", "file", columns, f"{path} needs a column of picture paths")
+    if not rows:
+        raise TastemakerError(f"{path} lists no pictures")
+    return [(row["file"], path.parent / row["file"], row.get("prompt")) for _, row in rows]
+
+
+def _words(name: str, file: Path, own: str | None, prompts: Mapping[str, str] | str | None) -> str:
+    if isinstance(prompts, str):
+        return prompts
+    if prompts is not None:
+        if name not in prompts:
+            raise UnknownName("picture in the prompts", name, prompts, "Give a prompt for every picture")
+        return prompts[name]
+    if own is not None:
+        return own.strip()
+    beside = file.with_suffix(".txt")
+    return " ".join(read_text(beside).split()) if beside.is_file() else ""
+
+
+def group_by_size(
+    jobs: Sequence[Job], batch: int, hashes: dict[int, str], errors: dict[int, str]
+) -> Iterator[tuple[list[Job], Tensor]]:
+    """Batches (b, 3, H, W) of one size, b <= batch, each picture read once; fills `hashes` and `errors` by index.
+
+    At most HELD batches wait for others of their size; past that the largest group goes as it is.
+    """
+    waiting: dict[tuple[int, ...], list[tuple[Job, Tensor]]] = defaultdict(list)
+    for job in jobs:
+        try:
+            content = read_bytes(job.path)
+            image = decode_image(content, str(job.path))
+        except TastemakerError as error:
+            errors[job.index] = str(error)
+            continue
+        hashes[job.index] = content_hash(content)
+        waiting[tuple(image.shape)].append((job, image))
+        full = len(waiting[tuple(image.shape)]) >= batch
+        if full or sum(map(len, waiting.values())) >= HELD * batch:
+            yield _stacked(waiting.pop(max(waiting, key=lambda size: len(waiting[size]))))
+    yield from map(_stacked, waiting.values())
+
+
+def _stacked(pairs: list[tuple[Job, Tensor]]) -> tuple[list[Job], Tensor]:
+    return [job for job, _ in pairs], torch.stack([image for _, image in pairs])
+
+
+def _collect(
+    rewards: Sequence[Reward],
+    jobs: Sequence[Job],
+    rows: Mapping[int, Tensor],
+    hashes: Mapping[int, str],
+    errors: Mapping[int, str],
+) -> Scores:
+    kept = [job for job in jobs if job.index in rows]
+    return Scores(
+        tuple(job.name for job in kept),
+        tuple(hashes[job.index] for job in kept),
+        tuple(job.prompt for job in kept),
+        tuple(reward.name for reward in rewards),
+        torch.stack([rows[job.index] for job in kept]),
+        {reward.name: reward.provenance for reward in rewards},
+        tuple((jobs[i].name, reason) for i, reason in sorted(errors.items())),
+    )
+
+
+def _check_names(rewards: Sequence[Reward]) -> None:
+    names = [reward.name for reward in rewards]
+    if not names or len(set(names)) < len(names):
+        raise TastemakerError(f"expected one or more rewards with names of their own, got {names}")
+
+
+def _progress(console: Console) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console)
+
+
+def _summary(console: Console, scores: Scores, out: str | Path) -> None:
+    console.print(f"wrote {out}: {len(scores.files)} pictures, {len(scores.names)} rewards", highlight=False)
+    for name, column in zip(scores.names, scores.values.T):
+        missing = int(column.isnan().sum())
+        if missing:
+            console.print(f"reward '{name}' gave no score for {missing} pictures; they stay NaN", highlight=False)
+    for _, reason in scores.errors:
+        console.print(f"left out: {reason}", highlight=False, markup=False)
