@@ -152,11 +152,15 @@ def test_large_pictures_are_made_smaller(tmp_path):
 
 def test_a_training_run_shows_its_samples_and_curves(tmp_path):
     (tmp_path / "versions.json").write_text("{}")
-    picture(tmp_path / "samples" / "step-000100.png")
+    for step in range(100, 2100, 100):
+        picture(tmp_path / "samples" / f"step-{step:06d}.png", (900, 40))
     (tmp_path / "metrics.jsonl").write_text(
         "".join(json.dumps({"step": s, "loss": 1 / s}) + "\n" for s in range(1, 9))
     )
     assert [s.title for s in page_of(tmp_path).sections] == ["Samples", "Training"]
+    text = page_of(tmp_path).html()
+    assert text.count("data:image/png") == 6 and "6 of 20 files" in text
+    assert text.index("step-002000") < text.index("step-000500")
 
 
 def test_bars_are_as_long_as_their_values():

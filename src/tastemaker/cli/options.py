@@ -62,8 +62,9 @@ def print_settings(algorithm: str) -> None:
     from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold", min_width=34)
     for s in settings_of(algorithm):
-        table.add_row(Text(f"{s.name}={s.default}", "bold cyan"), Text(s.type, "yellow"), s.sentence)
+        table.add_row(Text(f"{s.name}={s.default}", "bold cyan"), Text.assemble((s.type, "yellow"), "  ", s.sentence))
     Console().print(
         Panel(table, title="Settings (key=value)", title_align="left", border_style="dim", box=box.ROUNDED)
     )

@@ -1,7 +1,7 @@
 """`tastemaker train NAME`: one command per algorithm; its settings are those of its `Config`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option, Typer
 
@@ -19,13 +19,20 @@ Data = Annotated[
 ]
 
 
+def _done(run: Any) -> None:
+    """Every run ends with its page."""
+    from ..report.runs import write_reports
+
+    print(f"wrote {run.folder} and {write_reports([run.folder])[0]}")
+
+
 @app.command(cls=AlgorithmCommand)
 def pretrain(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None) -> None:
     """Train a generator from nothing, on the embedded world or on your own pictures with captions."""
     settings = split_config(words)
     from ..workflows.train import train_pretrain
 
-    train_pretrain(*settings, out, resume, data)
+    _done(train_pretrain(*settings, out, resume, data))
 
 
 @app.command(cls=AlgorithmCommand)
@@ -34,7 +41,7 @@ def clip(words: Words = None, out: Out = None, resume: Resume = None, data: Data
     settings = split_config(words)
     from ..workflows.train import train_clip
 
-    train_clip(*settings, out, resume, data)
+    _done(train_clip(*settings, out, resume, data))
 
 
 @app.command(cls=AlgorithmCommand)
@@ -43,4 +50,4 @@ def refl(words: Words = None, out: Out = None, resume: Resume = None, data: Data
     settings = split_config(words)
     from ..workflows.train import train_refl
 
-    train_refl(*settings, out, resume, data)
+    _done(train_refl(*settings, out, resume, data))

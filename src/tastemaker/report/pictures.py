@@ -21,6 +21,7 @@ class Picture:
     path: Path
     label: str = ""
     correct: bool | None = None
+    longest: int = LONGEST
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class PictureGrid:
-    """A card per prompt and seed."""
+    """A card per prompt and seed. large: for sheets of many pictures, two cards abreast at most."""
 
     rows: Sequence[PictureRow]
     caption: str = ""
+    large: bool = False
 
     def html(self) -> str:
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
-        return f'<figure><div class="cards">{"".join(map(_card, self.rows))}</div>{caption}</figure>'
+        kind = "cards large" if self.large else "cards"
+        return f'<figure><div class="{kind}">{"".join(map(_card, self.rows))}</div>{caption}</figure>'
 
 
 def _card(row: PictureRow) -> str:
@@ -55,21 +58,21 @@ def _picture(picture: Picture, prompt: str) -> str:
     if picture.correct is not None:
         kind, sign, said = words[picture.correct]
         mark = f'<span class="mark {kind}" role="img" aria-label="{said}" title="{said}">{sign}</span>'
-    source = data_uri(picture.path)
+    source = data_uri(picture.path, picture.longest)
     alt = escape(f"{picture.label}: {prompt}" if picture.label else prompt)
     image = f'<img src="{source}" alt="{alt}">' if source else '<div class="absent">no readable picture</div>'
     label = f"<span>{escape(picture.label)}</span>" if picture.label else ""
     return f'<div class="picture"><div class="frame">{image}{mark}</div>{label}</div>'
 
 
-def data_uri(path: Path) -> str:
+def data_uri(path: Path, longest: int = LONGEST) -> str:
     """The picture as text for `src`; '' where the file is absent or no picture."""
     try:
         with Image.open(path) as image:
             image.load()
-            if max(image.size) <= LONGEST and image.format == "PNG":
+            if max(image.size) <= longest and image.format == "PNG":
                 return _uri(path.read_bytes(), "png")
-            image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+            image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
             image.convert("RGB").save(buffer, "JPEG", quality=88)
             return _uri(buffer.getvalue(), "jpeg")

@@ -16,7 +16,8 @@ from .pictures import Picture, PictureGrid, PictureRow
 from .tables import Table, number
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-MOST_SAMPLES = 48
+MOST_SAMPLES = 6
+SHEET = 1600  # pixels, the longest side of a sheet of samples
 
 
 def write_reports(runs: Sequence[str | Path], out: str | Path | None = None) -> list[Path]:
@@ -62,7 +63,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _lead(result: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
     parts = [f"{len(contenders(result))} contenders on the same prompts and seeds"] if contenders(result) else []
     parts += [f"seed {versions['seed']}"] if versions.get("seed") is not None else []
-    parts += [f"{versions['device']}, {versions['threads']} threads"] if "device" in versions else []
+    parts += [f"{versions['device']}, threads: {versions['threads']}"] if "device" in versions else []
     return ", ".join(parts)
 
 
@@ -71,9 +72,10 @@ def _samples(folder: Path, result: Mapping[str, Any]) -> list[Section]:
     found = sorted(p for p in (folder / "samples").glob("*") if p.suffix.lower() in SUFFIXES)
     if not found or result.get("pictures"):
         return []
-    rows = [PictureRow(path.stem, [Picture(path)]) for path in found[-MOST_SAMPLES:]]
-    caption = f"The last {len(rows)} of {len(found)} files in samples/." if len(found) > len(rows) else ""
-    return [Section("Samples", [PictureGrid(rows, caption)])]
+    shown = [found[-1 - i * (len(found) - 1) // MOST_SAMPLES] for i in range(MOST_SAMPLES)]  # the last one first
+    rows = [PictureRow(path.stem, [Picture(path, longest=SHEET)]) for path in dict.fromkeys(shown)]
+    caption = f"{len(rows)} of {len(found)} files in samples/, the last one first." if len(found) > 1 else ""
+    return [Section("Samples", [PictureGrid(rows, caption, large=True)])]
 
 
 def _curves(folder: Path) -> list[Section]:
