@@ -72,7 +72,8 @@ def _samples(folder: Path, result: Mapping[str, Any]) -> list[Section]:
     found = sorted(p for p in (folder / "samples").glob("*") if p.suffix.lower() in SUFFIXES)
     if not found or result.get("pictures"):
         return []
-    shown = [found[-1 - i * (len(found) - 1) // MOST_SAMPLES] for i in range(MOST_SAMPLES)]  # the last one first
+    steps = range(MOST_SAMPLES)
+    shown = [found[-1 - i * (len(found) - 1) // (MOST_SAMPLES - 1)] for i in steps]  # from the last to the first
     rows = [PictureRow(path.stem, [Picture(path, longest=SHEET)]) for path in dict.fromkeys(shown)]
     caption = f"{len(rows)} of {len(found)} files in samples/, the last one first." if len(found) > 1 else ""
     return [Section("Samples", [PictureGrid(rows, caption, large=True)])]
