@@ -1,0 +1,101 @@
+"""Pretraining of a text-to-image generator on captioned pictures: conditional flow matching.
+
+Lipman et al. 2023 (arXiv 2210.02747), Eq. 14, with the loss that the generator itself gives (`generator.loss`: for
+tiny-flow the velocity loss of an x-prediction, arXiv 2511.13720). Captions are dropped now and then, so that the
+null condition is learned and guidance is possible (arXiv 2207.12598). Needs of the generator: `codec`, `draw`,
+`loss`, `caption_condition`. Needs no reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..protocols import Condition, Prompt
+from ..randomness import mix, stream
+from ..records import StepRecord
+from .optimise import OptimiserConfig, TrainingState
+
+
+@dataclass(frozen=True)
+class Config:
+    """Pretraining: how long, how large the batches, what to drop."""
+
+    steps: int = 20_000
+    """optimiser steps"""
+    batch_size: int = 64
+    """pictures a step"""
+    caption_dropout: float = 0.1
+    """share of captions replaced by the null condition, in [0, 1]"""
+    seed: int = 0
+    """of the order of the data, the noise and the first weights"""
+    bfloat16: bool = False
+    """run the network in bfloat16 (worth it on a GPU); noise, losses and weights stay float32"""
+    compile: bool = True
+    """compile the network first (a minute, then up to twice as fast)"""
+    size: int = 64
+    """side of the pictures, pixels"""
+    patch: int = 8
+    """side of a patch, pixels; half of it costs four times the time"""
+    width: int = 192
+    """of the network; a multiple of 32"""
+    depth: int = 6
+    """transformer blocks"""
+    words: int = 12
+    """the longest caption that is read"""
+    captions: str = ""
+    """how a CSV's columns make a caption, such as "{label}, {tags}"; empty: its caption column"""
+    held_out: float = 0.0
+    """share of your own pictures, whole labels at a time, that is kept from training, in [0, 1)"""
+    sample_every: int = 1000
+    """steps between two sample grids"""
+    workers: int = 0
+    """processes that prepare pictures; 0: the training process does"""
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(learning_rate=1e-3, warmup_steps=500, ema_decay=0.9995)
+    )
+
+
+class Captioned(Protocol):
+    """Batches of captioned pictures as a pure function of the step: see `data.batches.Batches`."""
+
+    def from_step(self, step: int, workers: int = 0) -> Iterator[tuple[Tensor, list[Prompt]]]: ...
+
+
+def flow_matching(generator: Any, images: Tensor, condition: Condition, seeds: Tensor) -> Tensor:
+    """The loss of each picture, (B,). images (B, 3, H, W) in [0, 1]."""
+    x1 = generator.codec.encode(images, seeds)
+    return generator.loss(x1, condition, generator.draw(x1, seeds))
+
+
+def draw_seeds(seed: int, step: int, count: int) -> Tensor:
+    """(B,) int64: the seed of each picture's time and noise at this step."""
+    return torch.tensor([mix(seed, step, k) for k in range(count)])
+
+
+def caption_drop(seed: int, step: int, count: int, share: float) -> Tensor:
+    """(B,) bool."""
+    return torch.from_numpy(stream(seed, step=step, purpose="caption dropout").random(count) < share)
+
+
+def train(generator: Any, batches: Captioned, config: Config, state: TrainingState) -> Iterator[StepRecord]:
+    """One optimiser step a turn; goes on from `state.step`."""
+    device = next(generator.network.parameters()).device
+    generator.network.train()
+    if config.compile:
+        generator.network.compile()
+    data = batches.from_step(state.step, config.workers)
+    while state.step < config.steps:
+        step = state.step
+        images, captions = next(data)
+        seeds = draw_seeds(config.seed, step, len(images))
+        drop = caption_drop(config.seed, step, len(images), config.caption_dropout)
+        condition = generator.caption_condition(captions, drop)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+            loss = flow_matching(generator, images.to(device, non_blocking=True), condition, seeds)
+        figures = state.update(loss.mean())
+        yield StepRecord(state.step, figures)

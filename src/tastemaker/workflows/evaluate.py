@@ -1,0 +1,137 @@
+"""`tastemaker evaluate`: figures with intervals, into a run folder with its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.prompts import read_prompts
+from ..encoders.protocol import Encoder, extract
+from ..errors import TastemakerError
+from ..evaluation import drift as drifts
+from ..evaluation.frechet import Moments, frechet_distance
+from ..evaluation.geneval import GenEval, compare, geneval
+from ..evaluation.kernel_distance import unbiased
+from ..evaluation.prdc import prdc
+from ..report.runs import write_reports
+from ..sampling import sample
+from ..world.check import WorldCheck
+from ..world.grammar import evaluation_prompts
+from .load import load_encoder, load_generator
+from .runs import Run
+from .sample import crossed
+from .score import group_by_size, list_jobs
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was measured; kept as the run's config.yaml."""
+
+    what: str
+    on: str
+    against: str = ""
+    prompts: str = ""
+    seeds: tuple[int, ...] = ()
+    seed: int = 0
+
+
+def evaluate_geneval(
+    model: str, against: str | None, prompts: Path | None, seeds: Sequence[int], out: Path, per_task: int = 25
+) -> Path:
+    """One model's score per task, or two models' and their paired difference. Returns the page."""
+    rows = read_prompts(prompts) if prompts else evaluation_prompts(per_task)
+    wanted, numbers = crossed(rows, seeds)
+    names = [against, model] if against else [model]
+    generators = {name: load_generator(name) for name in names}
+    run = Run.create(out, Settings("geneval", model, against or "", str(prompts or "embedded"), tuple(seeds)))
+    correct = {n: WorldCheck().score(sample(g, wanted, numbers), wanted) for n, g in generators.items()}
+    result: dict[str, Any] = {
+        name: {"label": name, "geneval": geneval_figures(geneval(wanted, right))} for name, right in correct.items()
+    }
+    if against:
+        result["differences"] = {
+            model: {"geneval": geneval_figures(compare(wanted, correct[model], correct[against]))}
+        }
+    return finish(run, result)
+
+
+def geneval_figures(found: GenEval) -> dict[str, Any]:
+    """overall first, then the tasks and the pooled share, as intervals."""
+    named = {"overall": found.overall, **found.tasks, "pooled": found.pooled}
+    return {name: asdict(interval) for name, interval in named.items()}
+
+
+def evaluate_frechet(images: Path, reference: Path, spaces: Sequence[str], out: Path) -> Path:
+    """Distances of a set of pictures to another in each feature space. Returns the page."""
+    encoders = {space: load_encoder(space) for space in spaces}
+    run = Run.create(out, Settings("frechet", str(images), str(reference)))
+    figures: dict[str, dict[str, float]] = {}
+    for space, encoder in encoders.items():
+        ours, theirs = features_of(encoder, images), features_of(encoder, reference)
+        for group, values in set_distances(theirs, ours, space).items():
+            figures.setdefault(group, {}).update(values)
+    return finish(run, {"pictures_measured": {"label": images.name, **figures}})
+
+
+def set_distances(real: Tensor, generated: Tensor, space: str, k: int = 5) -> dict[str, dict[str, float]]:
+    """Fréchet and kernel distance and, where there are enough pictures, precision, recall, density, coverage."""
+    found = {
+        "frechet": {space: frechet_distance(Moments.of(generated), Moments.of(real))},
+        "kernel_distance": {space: float(unbiased(generated, real))},
+    }
+    if min(len(real), len(generated)) > k:
+        found["prdc"] = {f"{space} {name}": value for name, value in prdc(real, generated, k).items()}
+    return found
+
+
+def features_of(encoder: Encoder, path: Path, batch: int = 64) -> Tensor:
+    """(N, D) of every picture that can be read; the others are named."""
+    errors: dict[int, str] = {}
+    jobs = list_jobs(path)
+    features = extract(encoder, _images(group_by_size(jobs, batch, {}, errors)))
+    for reason in errors.values():
+        print(f"left out: {reason}")
+    if len(features) < 2:
+        raise TastemakerError(
+            f"{path} has {len(features)} readable pictures; a distance between sets needs 2 or more"
+        )
+    return features
+
+
+def _images(batches) -> Iterator[Tensor]:
+    for _, images in batches:
+        yield images
+
+
+def evaluate_drift(images: Path, reference: Path, out: Path) -> Path:
+    """How far brightness, saturation, contrast, colourfulness and sharpness have moved. Returns the page."""
+    run = Run.create(out, Settings("drift", str(images), str(reference)))
+    after, before = figures_of(images), figures_of(reference)
+    ids = {name: list(range(len(next(iter(v.values()))))) for name, v in (("after", after), ("before", before))}
+    moved = drifts.drift(before, ids["before"], after, ids["after"])
+    result = {
+        "before": {"label": reference.name, "drift": _means(before)},
+        "after": {"label": images.name, "drift": _means(after)},
+        "differences": {"after": {"drift": {name: asdict(i) for name, i in moved.items()}}},
+    }
+    return finish(run, result)
+
+
+def figures_of(path: Path) -> dict[str, Tensor]:
+    parts = [drifts.figures(images) for _, images in group_by_size(list_jobs(path), 64, {}, {})]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _means(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in figures.items()}
+
+
+def finish(run: Run, result: Mapping[str, Any]) -> Path:
+    """Write the result and its page; returns the page."""
+    run.write_result(result)
+    return write_reports([run.folder])[0]

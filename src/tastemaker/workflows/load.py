@@ -1,0 +1,99 @@
+"""What can be loaded by name: generators, encoders; and the list that `tastemaker models` prints.
+
+| what people type | what they get |
+|---|---|
+| `tiny-flow` | the shipped generator |
+| `tiny-flow:PATH` or a run's folder | one that `train pretrain` or `train refl` wrote |
+| `diffusers:PATH` | a StableDiffusion, XL, 3 or Flux pipeline folder; `RUN` of a tuned one too |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..encoders.protocol import Encoder
+from ..encoders.tiny_clip import load_tiny_clip
+from ..errors import TastemakerError, UnknownName
+from ..generators.tiny_flow import load_tiny_flow
+from ..protocols import Generator
+from ..rewards.table import REWARDS
+from ..weights import shipped
+
+
+def _tiny_flow(path: str) -> Any:
+    return load_tiny_flow(path or shipped("tiny-flow"))
+
+
+def _diffusers(path: str) -> Any:
+    if not path:
+        raise TastemakerError("diffusers needs the path of a pipeline folder; write diffusers:PATH")
+    from ..generators.diffusers_load import load
+
+    return load(path)
+
+
+def _lite0(path: str) -> Encoder:
+    from ..encoders.efficientnet_lite0 import EfficientNetLite0
+
+    return EfficientNetLite0()
+
+
+GENERATORS: dict[str, Callable[[str], Any]] = {"tiny-flow": _tiny_flow, "diffusers": _diffusers}
+ENCODERS: dict[str, Callable[[str], Encoder]] = {
+    "tiny-clip": lambda path: load_tiny_clip(path or None),
+    "efficientnet-lite0": _lite0,
+}
+ABOUT = (  # name, what it is, licence, what it needs
+    ("tiny-flow", "generator of the emoji world, 64 x 64", "MIT", "shipped"),
+    (
+        "diffusers:PATH",
+        "StableDiffusion, XL, 3 or Flux pipeline folder",
+        "its own",
+        "pip install 'tastemaker[models]'",
+    ),
+    ("alignment", "reward: tiny-clip's cosine of picture and words", "MIT", "shipped; words of the world"),
+    ("sharpness", "reward: edges above noise", "MIT", "nothing"),
+    ("harmony", "reward: agreement of hues", "MIT", "nothing"),
+    ("compressibility", "reward: minus the JPEG's kilobytes; no gradient", "MIT", "nothing"),
+    ("FILE.py:NAME", "reward: your own function (images, prompts) -> (B,)", "yours", "nothing"),
+    ("tiny-clip", "feature space of the emoji world", "MIT", "shipped"),
+    ("efficientnet-lite0", "feature space of ImageNet", "Apache-2.0", "its package, a core dependency"),
+)
+
+
+def load_generator(name: str) -> Generator:
+    """See the table above. Raises UnknownName with the nearest names, TastemakerError where a folder is not one."""
+    kind, _, path = name.partition(":")
+    if kind in GENERATORS:
+        return GENERATORS[kind](path)
+    folder = Path(name)
+    if (folder / "model.safetensors").is_file() or folder.suffix == ".safetensors":
+        return load_tiny_flow(folder)
+    if (folder / "model_index.json").is_file():
+        return _diffusers(name)
+    raise UnknownName(
+        "model", name, [*GENERATORS, "diffusers:PATH"], "A run's folder needs a model.safetensors in it"
+    )
+
+
+def load_encoder(name: str) -> Encoder:
+    """`tiny-clip`, `tiny-clip:PATH` or `efficientnet-lite0`. Raises UnknownName."""
+    kind, _, path = name.partition(":")
+    if kind not in ENCODERS:
+        raise UnknownName("feature space", kind, ENCODERS)
+    return ENCODERS[kind](path)
+
+
+def print_models() -> None:
+    """A table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    missing = set(REWARDS) - {name for name, *_ in ABOUT}
+    assert not missing, f"rewards without a line in ABOUT: {missing}"
+    table = Table("name", "what it is", "licence", "needs", box=None)
+    for row in ABOUT:
+        table.add_row(*row)
+    Console().print(table)

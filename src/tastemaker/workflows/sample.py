@@ -1,0 +1,149 @@
+"""`tastemaker sample` and `tastemaker search`: pictures into a folder, with a table of what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from ..data.grid import save_grid
+from ..data.images import save_image
+from ..data.prompts import read_prompts
+from ..errors import TastemakerError
+from ..generators.flow import uniform_times
+from ..protocols import Generator, Plan, Reward
+from ..records import Ledger, Prompt
+from ..rewards.combine import weighted_sum
+from ..sampling import sample_batches, score
+from ..search.best_of_n import Config, search
+from ..world.grammar import evaluation_prompts
+from .files import write_text
+from .load import load_generator
+
+MOST_IN_GRID = 64
+
+
+def wanted_prompts(words: Sequence[str], file: Path | None) -> list[Prompt]:
+    """From the command line, a file, or the embedded world where neither is given."""
+    given = [Prompt.of(w) for w in words] + (read_prompts(file) if file else [])
+    return given or evaluation_prompts(2)
+
+
+def plan_of(generator: Generator, steps: int | None) -> Plan:
+    """The generator's own plan, or the same sampler in another number of steps."""
+    if steps is None:
+        return generator.plan
+    if hasattr(generator, "native_plan"):
+        return generator.native_plan(steps)
+    times = generator.plan.times
+    return replace(generator.plan, times=uniform_times(steps, times[0], times[-1]))
+
+
+def sample_to_folder(
+    model: str,
+    words: Sequence[str],
+    file: Path | None,
+    seeds: Sequence[int],
+    out: Path,
+    steps: int | None = None,
+    guidance: float | None = None,
+    batch: int = 16,
+) -> Path:
+    """Every prompt with every seed: OUT/000000.png ..., OUT/pictures.jsonl, OUT/grid.png."""
+    generator = load_generator(model)
+    prompts, numbers = crossed(wanted_prompts(words, file), seeds)
+    pictures = sample_batches(generator, prompts, numbers, plan_of(generator, steps), guidance, batch)
+    return write_pictures(out, (image for images in pictures for image in images), prompts, numbers)
+
+
+def crossed(prompts: Sequence[Prompt], seeds: Sequence[int]) -> tuple[list[Prompt], list[int]]:
+    """Each prompt with each seed."""
+    return [p for p in prompts for _ in seeds], [s for _ in prompts for s in seeds]
+
+
+def write_pictures(out: Path, pictures: Iterable[Tensor], prompts, seeds, more: Sequence[dict] = ()) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    rows, shown = [], []
+    console = Console(stderr=True)
+    for k, image in enumerate(track(pictures, "drawing", len(prompts), console=console)):
+        name = f"{k:06d}.png"
+        save_image(image, out / name)
+        shown += [image] if k < MOST_IN_GRID else []
+        about = {"file": name, "prompt": prompts[k].text, "seed": int(seeds[k])}
+        rows.append(about | (dict(prompts[k].spec) if prompts[k].spec else {}) | (more[k] if more else {}))
+    write_text(out / "pictures.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    save_grid(shown, out / "grid.png", [p.text for p in prompts[: len(shown)]])
+    return out / "grid.png"
+
+
+class Combined:
+    """Several rewards as one: the weighted sum of their z-scores on a reference set of pictures."""
+
+    range = (-float("inf"), float("inf"))
+
+    def __init__(self, rewards: Sequence[Reward], reference: Tensor, prompts: Sequence[Prompt]):
+        scores = score(rewards, reference, prompts)
+        self.rewards, self.mean, self.std = rewards, scores.nanmean(0), zscore_scale(scores)
+        self.name = "+".join(r.name for r in rewards)
+        self.differentiable = all(r.differentiable for r in rewards)
+        self.provenance = rewards[0].provenance
+
+    def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        columns = torch.stack([r.score(images, prompts).float() for r in self.rewards], 1)  # (B, R)
+        standard = (columns - self.mean.to(columns)) / self.std.to(columns)
+        return weighted_sum(standard, [1.0 / len(self.rewards)] * len(self.rewards))
+
+
+def zscore_scale(scores: Tensor) -> Tensor:
+    """(R,): the standard deviation of each column, NaN left out, 1 where nothing varies."""
+    std = torch.stack([column[~column.isnan()].std() for column in scores.T])
+    return torch.where(std > 0, std, 1.0)
+
+
+def one_reward(rewards: Sequence[Reward], generator: Generator, prompts: Sequence[Prompt]) -> Reward:
+    """The reward itself, or several combined on 64 pictures of the generator."""
+    if len(rewards) == 1:
+        return rewards[0]
+    chosen = [prompts[i % len(prompts)] for i in range(64)]
+    pictures = torch.cat(list(sample_batches(generator, chosen, range(10_000, 10_064))))
+    return Combined(rewards, pictures, chosen)
+
+
+def best_of_n_to_folder(
+    model: str,
+    rewards: Sequence[str],
+    words: Sequence[str],
+    file: Path | None,
+    seeds: Sequence[int],
+    n: int,
+    out: Path,
+) -> Path:
+    """The kept pictures as `sample_to_folder` writes them, with every candidate's score, and OUT/ledger.json."""
+    from ..rewards.table import load_rewards
+
+    generator, ledger = load_generator(model), Ledger()
+    prompts, numbers = crossed(wanted_prompts(words, file), seeds)
+    verifier = one_reward(load_rewards(rewards), generator, prompts)
+    found = list(
+        track(
+            search(generator, verifier, prompts, numbers, Config(n), ledger),
+            "searching",
+            -(-len(prompts) // max(1, Config.batch_size // n)),
+            console=Console(stderr=True),
+        )
+    )
+    chosen, scores = torch.cat([f.chosen for f in found]), torch.cat([f.scores for f in found])
+    if (chosen < 0).all():
+        raise TastemakerError(f"'{verifier.name}' gave no score for any candidate: nothing was selected")
+    kept = [k for k in range(len(prompts)) if chosen[k] >= 0]
+    images = torch.cat([f.images for f in found])[kept]
+    more = [{"chosen": int(chosen[k]), "scores": [round(s, 4) for s in scores[k].tolist()]} for k in kept]
+    write_pictures(out, images, [prompts[k] for k in kept], [numbers[k] for k in kept], more)
+    write_text(out / "ledger.json", json.dumps(ledger.as_dict() | {"left_out": len(prompts) - len(kept)}, indent=1))
+    return out / "grid.png"

@@ -1,0 +1,162 @@
+"""`tastemaker train`: where an algorithm meets its data, its generator and its run folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..algorithms import clip, pretrain
+from ..algorithms.optimise import TrainingState, begin
+from ..data.batches import Batches
+from ..data.captioned import Captioned
+from ..data.datasets import from_csv, from_folder, from_tar, read_table
+from ..data.grid import save_grid
+from ..encoders.tiny_clip import TinyClip, TowerConfig
+from ..encoders.words import Vocabulary
+from ..errors import TastemakerError
+from ..generators.networks import NetworkConfig
+from ..generators.tiny_flow import TinyFlow
+from ..randomness import mix
+from ..records import Prompt, StepRecord
+from ..sampling import sample
+from ..world.dataset import noisy_world
+from ..world.grammar import evaluation_prompts, prompt_of, swapped, vocabulary
+from .follow import follow
+from .runs import Run, open_run, read_settings
+
+
+def train_pretrain(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None) -> Run:
+    """Pretrain a tiny flow transformer on the noisy world, or on one's own captioned pictures."""
+    config = read_settings(pretrain.Config, config_path, overrides, resume)
+    dataset, kept_out, words = captioned_data(data, config, noisy_world)
+    run = open_run(config, out, resume)
+    shape = NetworkConfig(config.size, config.patch, config.width, config.depth, config.width // 32)
+    generator = TinyFlow.new(shape, Vocabulary(words, config.words), config.seed)
+    generator.network.to(best_device())
+    state = begin(generator.network, config.optimiser)
+    run.restore(state)
+    batches = Batches(dataset, config.batch_size, config.seed)
+    records = pretrain.train(generator, batches, config, state)
+    follow(
+        run,
+        sampled(records, generator, state, run, grid_prompts(data, dataset, kept_out), config),
+        state,
+        config.steps,
+    )
+    with state.ema_weights():
+        generator.recipe = run_recipe(run, state)
+        generator.network.cpu()
+        generator.save(run.folder)
+    return run
+
+
+def train_clip(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None) -> Run:
+    """Train tiny-clip on the clean and degraded world with true captions, or on one's own captioned pictures."""
+    config = read_settings(clip.Config, config_path, overrides, resume)
+    dataset, _, words = captioned_data(data, config, true_world)
+    run = open_run(config, out, resume)
+    shape = TowerConfig(config.size, config.width, config.depth, heads=config.width // 32)
+    towers = TinyClip.new(shape, Vocabulary(words, config.words), config.seed)
+    towers.network.to(best_device())
+    state = begin(towers.network, config.optimiser)
+    run.restore(state)
+    batches = Batches(dataset, config.batch_size, config.seed)
+    negatives = world_negatives if data is None else no_negatives
+    follow(run, clip.train(towers, batches, negatives, config, state), state, config.steps)
+    with state.ema_weights():
+        towers.recipe = run_recipe(run, state)
+        towers.network.cpu()
+        towers.write(run.folder / "model.safetensors")
+    return run
+
+
+def true_world(seed: int, size: int):
+    """True captions; three pictures in ten degraded, so that towers meet them too."""
+    return noisy_world(seed, size, wrong_captions=0.0)
+
+
+def world_negatives(captions: Sequence[Prompt], seed: int) -> list[Prompt]:
+    """Each caption with one fact changed."""
+    return [prompt_of(swapped(p.spec, mix(seed, k))) for k, p in enumerate(captions)]
+
+
+def no_negatives(captions: Sequence[Prompt], seed: int) -> list[Prompt]:
+    """Free captions give no one fact to change: the other captions of the batch are the negatives."""
+    return []
+
+
+def captioned_data(data: Path | None, config: Any, world) -> tuple[Any, Captioned | None, list[str]]:
+    """The training set, what is held out from it, and the words of its captions."""
+    if data is None:
+        return world(config.seed, config.size), None, vocabulary()
+    own = read_captioned(Path(data), config.size, config.captions)
+    for problem in own.problems()[:5]:
+        print(f"left out: {problem}")
+    own, kept_out = own.readable(), None
+    if config.held_out:
+        own, kept_out = own.held_out(config.held_out, config.seed)
+    words = Vocabulary.of((own.prompt(i).text for i in range(len(own))), config.words).words
+    return own, kept_out, words
+
+
+def read_captioned(path: Path, size: int, template: str = "") -> Captioned:
+    if path.is_dir():
+        return from_folder(path, size)
+    if path.suffix == ".csv":
+        label = "label" if "label" in read_table(path)[1] else None
+        return from_csv(path, size, caption=template or "caption", label=label)
+    if path.suffix == ".tar":
+        return from_tar(path, size)
+    raise TastemakerError(f"{path} is not a folder, a .csv or a .tar of captioned pictures")
+
+
+def grid_prompts(data: Path | None, dataset: Any, kept_out: Captioned | None) -> list[Prompt]:
+    """What the sample grids show: the world's tasks, or captions of one's own pictures, held-out ones last."""
+    if data is None:
+        return evaluation_prompts(4)
+    count = min(16, len(dataset))
+    return [dataset.prompt(i * len(dataset) // count) for i in range(count)]
+
+
+def sampled(
+    records: Iterable[StepRecord], generator: TinyFlow, state: TrainingState, run: Run, prompts, config
+) -> Iterator[StepRecord]:
+    """The records, with a grid of samples of the averaged weights written every so often."""
+    for record in records:
+        if record.step % config.sample_every == 0 or record.step == config.steps:
+            with state.ema_weights(), evaluating(generator.network):
+                known = [Prompt(known_words(p.text, generator.vocabulary)) for p in prompts]
+                images = sample(generator, known, range(len(known)))
+            save_grid(images, run.samples / f"step-{record.step:06d}.png", [p.text for p in prompts])
+        yield record
+
+
+def known_words(text: str, words: Vocabulary) -> str:
+    """The part of a caption that the model reads."""
+    return " ".join([w for w in text.lower().replace(",", " ").split() if w in words.number][: words.length])
+
+
+@contextlib.contextmanager
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train()
+
+
+def run_recipe(run: Run, state: TrainingState) -> dict[str, Any]:
+    """What a model file says of how it was made."""
+    return {"config": dict(run.config), "steps": state.step, "device": device_name()}
+
+
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
