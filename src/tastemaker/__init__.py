@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from .errors import MissingExtra, NotDifferentiable, TastemakerError, UnknownName
     from .protocols import Codec, Condition, Draw, Generator, Plan, Reward, State, Verifier
     from .records import Interval, Ledger, Prompt, StepRecord
+    from .rewards.table import load_reward
     from .sampling import sample, score
+    from .workflows.load import load_generator
 
 _HOMES = {
     "errors": ("MissingExtra", "NotDifferentiable", "TastemakerError", "UnknownName"),
     "protocols": ("Codec", "Condition", "Draw", "Generator", "Plan", "Reward", "State", "Verifier"),
     "records": ("Interval", "Ledger", "Prompt", "StepRecord"),
+    "rewards.table": ("load_reward",),
     "sampling": ("sample", "score"),
+    "workflows.load": ("load_generator",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -39,6 +43,8 @@ __all__ = [
     "TastemakerError",
     "UnknownName",
     "Verifier",
+    "load_generator",
+    "load_reward",
     "sample",
     "score",
 ]

@@ -1,4 +1,4 @@
-"""GenEval's decision from detections (Ghosh et al. 2023, arXiv 2310.11513), for the emoji world and real pictures alike.
+"""GenEval's decision from detections (Ghosh et al. 2023, arXiv 2310.11513), for the world and real pictures alike.
 
 A picture is correct where every `include` clause of the prompt's spec holds and no `exclude` clause is reached.
 Standard library only; boxes are in pixels with y growing downward.

@@ -37,6 +37,14 @@ from .pretrain import Captioned, draw_seeds, flow_matching
 class Config:
     """ReFL: how long, how strongly, through which steps."""
 
+    model: str = "tiny-flow"
+    """the generator that `train refl` tunes"""
+    reward: str = "alignment"
+    """what it follows: a name of `tastemaker models` or FILE.py:NAME; several, with commas, are averaged as z-scores"""
+    prompts: str = ""
+    """a prompt file; empty: the embedded world"""
+    lora_rank: int = 16
+    """of the adapter that a diffusers model gets; 0: all its weights are tuned"""
     steps: int = 60
     """optimiser steps"""
     batch_size: int = 32

@@ -30,6 +30,6 @@ def best_of_n(
 ) -> None:
     """Draw N candidates for each prompt and seed, and keep the one that the reward likes best."""
     seeds = parse_seeds(seed)
-    from ..workflows.search import best_of_n_to_folder
+    from ..workflows.sample import best_of_n_to_folder
 
     print(best_of_n_to_folder(model, names(reward), prompt or [], prompts, seeds, n, out))

@@ -48,6 +48,6 @@ def clip(words: Words = None, out: Out = None, resume: Resume = None, data: Data
 def refl(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None) -> None:
     """Improve a generator by the gradient of a reward through a late step (ReFL)."""
     settings = split_config(words)
-    from ..workflows.train import train_refl
+    from ..workflows.refl import train_refl
 
     _done(train_refl(*settings, out, resume, data))

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from ..encoders.protocol import Encoder, feature_batches
 from ..errors import TastemakerError
 
-ROWS = 4096  # rows of features held in float64 at a time
+ROWS = 8192  # rows of features held in float64 at a time
 TRUSTED = 1e-7  # relative error of the distance up to which the fast eigenvalue form is believed
 EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
@@ -55,18 +55,26 @@ class Moments:
         """Take in features (B, D); returns itself. Raises TastemakerError on another width or on NaN."""
         features = check_features(features, len(self.mean))
         for i in range(0, len(features), ROWS):
-            rows = features[i : i + ROWS].astype(np.float64)
-            mean = rows.mean(0)
-            rows -= mean
-            self.absorb(len(rows), mean, rows.T @ rows)
+            self.absorb_rows(features[i : i + ROWS])
         return self
 
-    def absorb(self, count: int, mean: NDArray, scatter: NDArray) -> None:
+    def absorb_rows(self, features: NDArray) -> None:
+        """As `absorb`, with the step between the means as one more row, so that one product is the whole update."""
+        count = len(features)
+        rows = np.empty((count + 1, len(self.mean)))
+        rows[:-1] = features
+        mean = rows[:-1].mean(0)
+        rows[:-1] -= mean
+        rows[-1] = (mean - self.mean) * np.sqrt(self.count * count / (self.count + count))
+        self.scatter += rows.T @ rows
+        self.mean = self.mean + (mean - self.mean) * (count / (self.count + count))
+        self.count += count
+
+    def absorb(self, other: Moments) -> None:
         """Chan, Golub & LeVeque 1979, Eq. 2.1: two sets' moments from those of each."""
-        total, shift = self.count + count, mean - self.mean
-        self.scatter += scatter
-        self.scatter += np.outer(shift * (self.count * count / total), shift)
-        self.mean, self.count = self.mean + shift * (count / total), total
+        total, shift = self.count + other.count, other.mean - self.mean
+        self.scatter += other.scatter + np.outer(shift * (self.count * other.count / total), shift)
+        self.mean, self.count = self.mean + shift * (other.count / total), total
 
     def save(self, path: str | os.PathLike) -> None:
         """As safetensors."""
@@ -91,7 +99,7 @@ def merge(parts: Iterable[Moments]) -> Moments:
     whole = Moments.empty(dims.pop())
     for part in parts:
         if part.count:
-            whole.absorb(part.count, part.mean, part.scatter)
+            whole.absorb(part)
     return whole
 
 

@@ -1,8 +1,8 @@
 """Simulated raters: people whose taste is known, so that whatever learns from them has a computable ceiling.
 
 A rater sees pixels only. The utility of a picture is a weighted sum of what it shows of the prompt (through a
-detector of its own), how sharp it is and how its colours agree. Votes follow Bradley and Terry (1952), with Davidson's (1970)
-ties: P(A) : P(B) : P(tie) = e^(u_A / tau) : e^(u_B / tau) : nu e^((u_A + u_B) / (2 tau)).
+detector of its own), how sharp it is and how its colours agree. Votes follow Bradley and Terry (1952), with
+Davidson's (1970) ties: P(A) : P(B) : P(tie) = e^(u_A / tau) : e^(u_B / tau) : nu e^((u_A + u_B) / (2 tau)).
 """
 
 from __future__ import annotations
