@@ -40,7 +40,7 @@ class Config:
     model: str = "tiny-flow"
     """the generator that `train refl` tunes"""
     reward: str = "alignment"
-    """what it follows: a name of `tastemaker models` or FILE.py:NAME; several, with commas, are averaged as z-scores"""
+    """what it follows: a name of `tastemaker models`, or FILE.py:NAME; of several, with commas, the mean z-score"""
     prompts: str = ""
     """a prompt file; empty: the embedded world"""
     lora_rank: int = 16
