@@ -9,7 +9,7 @@ import torch
 
 from tastemaker.errors import TastemakerError
 from tastemaker.evaluation import prdc as module
-from tastemaker.evaluation.prdc import prdc, precision_recall, radii
+from tastemaker.evaluation.prdc import prdc, precision_recall, radius_squares
 
 RNG = np.random.default_rng(0)
 
@@ -40,11 +40,13 @@ CLOUDS = {
 }
 
 
-@pytest.mark.parametrize("rows", [512, 7])
+@pytest.mark.parametrize("tile, crowd", [(2048, 512), (37, 512), (37, 0)])
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("name", CLOUDS)
-def test_counts_are_those_of_the_definition(monkeypatch, name, k, rows):
-    monkeypatch.setattr(module, "ROWS", rows)
+def test_counts_are_those_of_the_definition(monkeypatch, name, k, tile, crowd):
+    """In one tile, in many, and by the way taken for crowded sets."""
+    for constant, value in {"TILE": tile, "FEW": tile, "CROWD": crowd}.items():
+        monkeypatch.setattr(module, constant, value)
     real, generated = (x.astype(np.float64) for x in CLOUDS[name])
     assert prdc(real, generated, k) == pytest.approx(by_definition(real, generated, k, np.less), abs=1e-12)
     loose, found = by_definition(real, generated, k, np.less_equal), precision_recall(real, generated, k)
@@ -73,6 +75,12 @@ def test_float32_features_are_compared_at_their_own_precision():
     )
 
 
+def test_float32_roots_are_the_correctly_rounded_ones():
+    squares = RNG.uniform(100, 5000, 20000)
+    expected = np.sqrt(squares.astype(np.float32)).astype(np.float64) ** 2
+    assert (module.rounded(torch.from_numpy(squares), torch.float32).numpy() == expected).all()
+
+
 def test_reduced_float32_products_do_not_change_the_counts():
     real, generated = CLOUDS["gaussian"]
     expected = prdc(real, generated, 5)
@@ -88,14 +96,14 @@ def test_the_error_bound_holds():
     a, b = torch.randn(100, 700, dtype=torch.float64), torch.randn(120, 700, dtype=torch.float64) * 3 + 1
     search = module.Search(a, b)
     exact = ((a[:, None] - b[None]) / search.scale).square().sum(-1)
-    share = ((search.block(0).double() - exact).abs() / search.margin.double()[:, None]).max()
+    share = ((search.tile(0, 0).double() - exact).abs() / search.margin.double()[:, None]).max()
     assert 0 < share < 1
 
 
 def test_radius_is_the_distance_to_the_kth_other():
     points = torch.tensor([[0.0], [1.0], [3.0], [3.0], [7.0]])
-    assert radii(points, 1).tolist() == [1, 1, 0, 0, 4]
-    assert radii(points, 3).tolist() == [3, 2, 3, 3, 6]
+    assert radius_squares(points, 1).tolist() == [1, 1, 0, 0, 16]
+    assert radius_squares(points, 3).tolist() == [9, 4, 9, 9, 36]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ..errors import TastemakerError
 
-ROWS = 512  # rows of a block
+TILE = 2048  # rows and columns of a tile of distances: 16 MiB
+FEW = 256  # rows worked on at a time where all columns are at hand
+CROWD = 512  # near neighbours per point, on average, up to which all are kept at once
 PAIRS = 512  # pairs settled in float64 at a time (what fits a cache)
 Within = Callable[[Tensor, Tensor], Tensor]  # torch.lt or torch.le
 
@@ -60,38 +62,63 @@ def balls(real: Any, generated: Any, k: int, within: Within) -> Balls:
     real, generated = check(real, k, "real"), check(generated, k, "generated")
     if real.shape[1] != generated.shape[1]:
         raise TastemakerError(f"expected features of one space, got widths {real.shape[1]} and {generated.shape[1]}")
-    real_radius, generated_radius = radii(real, k), radii(generated, k)
+    real_radii, generated_radii = radius_squares(real, k), radius_squares(generated, k)
     found = Balls(
         torch.zeros(len(generated), dtype=torch.int64, device=real.device),
         torch.zeros(len(real), dtype=torch.bool, device=real.device),
         torch.zeros(len(real), dtype=torch.bool, device=real.device),
     )
     search = Search(real, generated)
-    for i in range(0, len(real), ROWS):
-        block = search.block(i)  # (R, M) squared distances
-        rows, columns = search.inside(block, i, real_radius[i : i + ROWS, None], within)
-        found.generated_hits += torch.bincount(columns, minlength=len(generated))
-        found.real_covered[rows] = True
-        rows, _ = search.inside(block, i, generated_radius[None], within)
-        found.real_recalled[rows] = True
+    for i in range(0, len(real), TILE):
+        for j in range(0, len(generated), TILE):
+            tile = search.tile(i, j)  # (R, C) squared distances
+            rows, columns = search.inside(tile, i, j, real_radii[i : i + TILE, None], within)
+            found.generated_hits += torch.bincount(columns, minlength=len(generated))
+            found.real_covered[rows] = True
+            rows, _ = search.inside(tile, i, j, generated_radii[None, j : j + TILE], within)
+            found.real_recalled[rows] = True
     return found
 
 
-def radii(points: Tensor, k: int) -> Tensor:
-    """(N,) float64: the distance of each point (N, D) to its k-th nearest other, rounded as `rounded` does."""
-    search, found = Search(points, points), []
-    for i in range(0, len(points), ROWS):
-        block = search.block(i)
-        reach = (
-            block.topk(k + 1, largest=False).values[:, -1] + 2 * search.margin[i : i + ROWS]
-        )  # itself is among them
-        rows, columns = true_pairs(block <= reach[:, None])
+def radius_squares(points: Tensor, k: int) -> Tensor:
+    """(N,) float64: the squared distance of each point (N, D) to its k-th nearest other, rounded as `rounded` does.
+
+    Every point is its own nearest, so this is the (k + 1)-th. The nearest in the first tile of columns bound it from
+    above; what is within that bound is collected from half of the tiles, for the matrix is symmetric.
+    """
+    search = Search(points, points)
+    starts = range(0, len(points), TILE)
+    bound = torch.cat([search.nearest(search.tile(i, 0), i, k + 1) for i in starts])
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for i in starts:
+        for j in range(i, len(points), TILE):
+            tile = search.tile(i, j)
+            rows, columns = true_pairs(tile <= bound[i : i + TILE, None])
+            found.append((rows + i, columns + j, tile[rows, columns]))
+            if j > i:
+                rows, columns = true_pairs(tile <= bound[None, j : j + TILE])
+                found.append((columns + j, rows + i, tile[rows, columns]))
+            if sum(len(values) for *_, values in found) > CROWD * len(points):
+                return radius_squares_by_rows(search, k)
+    rows, columns, values = (torch.cat(parts) for parts in zip(*found))
+    reach = kth_of_groups(rows, values, k + 1) + 2 * search.margin
+    near = values <= reach[rows]
+    rows, columns = rows[near], columns[near]
+    return kth_of_groups(rows, search.exact(rows, columns), k + 1)
+
+
+def radius_squares_by_rows(search: Search, k: int) -> Tensor:
+    """The same where many are equally near, as in a collapsed set: all distances of a few rows at a time."""
+    found = []
+    for i in range(0, len(search.a), FEW):
+        block = torch.cat([search.tile(i, j, FEW) for j in range(0, len(search.a), TILE)], 1)
+        rows, columns = true_pairs(block <= search.nearest(block, i, k + 1)[:, None])
         found.append(kth_of_groups(rows, search.exact(rows + i, columns), k + 1))
     return torch.cat(found)
 
 
 def kth_of_groups(groups: Tensor, values: Tensor, k: int) -> Tensor:
-    """The k-th smallest value of each group; groups (P,): 0 .. G - 1 ascending, each with at least k values."""
+    """(G,) the k-th smallest value of each group; groups (P,): 0 .. G - 1, each with at least k values."""
     by_value = values.argsort(stable=True)
     order = by_value[groups[by_value].argsort(stable=True)]
     sizes = torch.bincount(groups)
@@ -107,40 +134,42 @@ class Search:
         kind = torch.float32 if torch.get_float32_matmul_precision() == "highest" else torch.float64
         centre = a.mean(0, dtype=torch.float64)
         self.scale = max(largest_norm(a, centre), largest_norm(b, centre)) or 1.0  # no overflow, whatever the units
-        self.x = centred(a, centre, self.scale, kind)
-        self.y = self.x if b is a else centred(b, centre, self.scale, kind)
-        self.x_square, self.y_square = (v.double().square().sum(1) for v in (self.x, self.y))
-        # |error| of a squared distance: inputs rounded once, D products summed in any order, a few additions
+        x, x_square = centred(a, centre, self.scale, kind)
+        y, y_square = (x, x_square) if b is a else centred(b, centre, self.scale, kind)
+        # (-2 x, 1, x.x) . (y, y.y, 1) is the squared distance, in one product
+        ones = torch.ones(max(len(a), len(b)), 1, dtype=kind, device=a.device)
+        self.right = torch.cat([y, y_square.to(kind)[:, None], ones[: len(b)]], 1)
+        self.left = torch.cat([x.mul(-2), ones[: len(a)], x_square.to(kind)[:, None]], 1)
+        # |error| of a squared distance: inputs rounded once, D + 2 products summed in any order, a few roundings more
         unit = torch.finfo(kind).eps / 2 * (a.shape[1] + 16)
-        self.margin = (unit * (self.x_square.sqrt() + self.y_square.max().sqrt()) ** 2).to(kind)  # (N,)
+        self.margin = (unit * (x_square.sqrt() + y_square.max().sqrt()) ** 2).to(kind)  # (N,)
 
-    def block(self, start: int) -> Tensor:
-        """(R, M) squared distances of rows from start, in squared units of `scale`, to within `margin`."""
-        x, kind = self.x[start : start + ROWS], self.x.dtype
-        products = torch.addmm(self.y_square.to(kind), x, self.y.T, alpha=-2)
-        return products.add_(self.x_square[start : start + ROWS, None].to(kind))
+    def tile(self, i: int, j: int, rows: int | None = None) -> Tensor:
+        """(R, C) squared distances from row i and column j on, in squared units of `scale`, to within `margin`."""
+        return self.left[i : i + (rows or TILE)] @ self.right[j : j + TILE].T
+
+    def nearest(self, tile: Tensor, i: int, k: int) -> Tensor:
+        """(R,) what the k nearest in `tile` of each row from i on are surely within; infinite for too few columns."""
+        if tile.shape[1] < k:
+            return torch.full_like(tile[:, 0], torch.inf)
+        return tile.topk(k, largest=False).values[:, -1] + 2 * self.margin[i : i + len(tile)]
 
     def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """(P,) distances of chosen pairs, float64, `rounded`."""
+        """(P,) squared distances of chosen pairs, float64, `rounded`."""
         parts = zip(rows.split(PAIRS), columns.split(PAIRS))
         squares = [(self.a[i].double() - self.b[j].double()).square().sum(1) for i, j in parts]
         return rounded(torch.cat(squares) if squares else torch.empty(0, device=rows.device), self.a.dtype)
 
-    def inside(self, block: Tensor, start: int, radius: Tensor, within: Within) -> tuple[Tensor, Tensor]:
-        """Rows (P,) and columns (P,) of the pairs with within(distance, radius); radius (R, 1) or (1, M)."""
-        margin = self.margin[start : start + ROWS]
-        limit = (radius / self.scale).square().to(block.dtype)
-        if len(radius) == 1:
-            near = block <= limit + margin[:, None]
-        else:
-            near = block <= limit + margin[:, None]
-        rows, columns = true_pairs(near)
-        gap = block[rows, columns] - limit.expand_as(block)[rows, columns]
-        close = (gap >= -margin[rows]).nonzero()[:, 0]
+    def inside(self, tile: Tensor, i: int, j: int, squares: Tensor, within: Within) -> tuple[Tensor, Tensor]:
+        """Rows (P,) and columns (P,) of a and b where within(distance, radius); squares of radii (R, 1) or (1, C)."""
+        margin, limit = self.margin[i : i + TILE].max(), (squares / self.scale**2).to(tile.dtype)
+        rows, columns = true_pairs(tile <= limit + margin)
+        gap = tile[rows, columns] - limit.expand_as(tile)[rows, columns]
+        close = (gap >= -margin).nonzero()[:, 0]
         keep = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        exact = self.exact(rows[close] + start, columns[close])
-        keep[close] = within(exact, radius.expand_as(block)[rows[close], columns[close]])
-        return rows[keep] + start, columns[keep]
+        exact = self.exact(rows[close] + i, columns[close] + j)
+        keep[close] = within(exact, squares.expand_as(tile)[rows[close], columns[close]])
+        return rows[keep] + i, columns[keep] + j
 
 
 def true_pairs(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,16 +182,20 @@ def true_pairs(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rounded(squares: Tensor, kind: torch.dtype) -> Tensor:
-    """Distances (P,) from squared ones, at the precision of float32 features, else of float64."""
-    return squares.float().sqrt().double() if kind == torch.float32 else squares.sqrt()
+    """Squared distances (P,) that compare as the distances do at the precision of the features: float64's own, or
+    those of float32 roots. (A root taken in float64 rounds correctly to float32; not every vector unit's does.)
+    """
+    return squares.float().double().sqrt().float().double().square() if kind == torch.float32 else squares
 
 
 def largest_norm(points: Tensor, centre: Tensor) -> float:
-    return max((part - centre).norm(dim=1).max().item() for part in points.split(ROWS))
+    return max((part - centre).norm(dim=1).max().item() for part in points.split(FEW))
 
 
-def centred(points: Tensor, centre: Tensor, scale: float, kind: torch.dtype) -> Tensor:
-    return torch.cat([((part - centre) / scale).to(kind) for part in points.split(ROWS)])
+def centred(points: Tensor, centre: Tensor, scale: float, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(N, D) of the given kind, and the squared norms (N,) of just these in float64."""
+    moved = torch.cat([((part - centre) / scale).to(kind) for part in points.split(FEW)])
+    return moved, torch.cat([part.double().square().sum(1) for part in moved.split(FEW)])
 
 
 def share(flags: Tensor) -> float:
