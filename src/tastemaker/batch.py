@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .errors import TastemakerError
+
 B = TypeVar("B", bound="Batch")
 
 
@@ -24,7 +26,9 @@ class Batch:
 
     @classmethod
     def concatenate(cls: type[B], batches: Sequence[B]) -> B:
-        return _join(list(batches))
+        """Rows after rows. Raises TastemakerError where some have a field that others lack."""
+        parts = list(batches)
+        return cls(**{f.name: _join([getattr(p, f.name) for p in parts]) for f in fields(cls)})  # type: ignore
 
 
 def _rows(value: Any, index: Tensor) -> Any:
@@ -39,10 +43,14 @@ def _rows(value: Any, index: Tensor) -> Any:
 
 def _join(values: list[Any]) -> Any:
     first = values[0]
+    if any((v is None) != (first is None) for v in values):
+        raise TastemakerError("cannot join rows that have a field with rows that lack it; give it to all or none")
     if isinstance(first, Tensor):
         return torch.cat(values)
     if isinstance(first, Batch):
-        return type(first)(**{f.name: _join([getattr(v, f.name) for v in values]) for f in fields(first)})  # type: ignore
+        return type(first).concatenate(values)
     if isinstance(first, Mapping):
+        if any(v.keys() != first.keys() for v in values):
+            raise TastemakerError(f"cannot join rows whose memory differs: {sorted({k for v in values for k in v})}")
         return {k: _join([v[k] for v in values]) for k in first}
     return tuple(x for v in values for x in v) if isinstance(first, tuple) else first

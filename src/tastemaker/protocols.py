@@ -38,6 +38,26 @@ class Condition(Batch):
     def of(cls, prompts: Sequence[str | Prompt], guidance: float = 1.0, **more: Any) -> Condition:
         return cls(tuple(Prompt.of(p) for p in prompts), torch.full((len(prompts),), float(guidance)), **more)
 
+    def null(self) -> Condition:
+        """As many rows that ask for nothing."""
+        targets = None if self.targets is None else torch.full_like(self.targets, float("nan"))
+        return Condition((Prompt(""),) * len(self), torch.ones_like(self.guidance), targets)
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Condition]) -> Condition:
+        """Rows after rows. Where some have targets or a negative and others none, these get what None means; a
+        cache that not all have is dropped, to be prepared again."""
+        parts = list(batches)
+        wished = next((p.targets for p in parts if p.targets is not None), None)
+        if wished is not None:
+            none = [wished.new_full((len(p), wished.shape[1]), float("nan")) for p in parts]
+            parts = [replace(p, targets=n if p.targets is None else p.targets) for p, n in zip(parts, none)]
+        if any(p.negative is not None for p in parts):
+            parts = [replace(p, negative=p.null() if p.negative is None else p.negative) for p in parts]
+        if any(p.cache.keys() != parts[0].cache.keys() for p in parts):
+            parts = [replace(p, cache={}) for p in parts]
+        return super().concatenate(parts)
+
 
 @dataclass(frozen=True)
 class Transition:

@@ -12,17 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..protocols import Condition, Prompt
-
-NULL = Prompt("")
+from ..protocols import Condition
 
 
 def negative_of(condition: Condition) -> Condition:
     """The condition of the other branch: the given one, or the null condition."""
-    if condition.negative is not None:
-        return condition.negative
-    targets = None if condition.targets is None else torch.full_like(condition.targets, float("nan"))
-    return Condition((NULL,) * len(condition), torch.ones_like(condition.guidance), targets)
+    return condition.null() if condition.negative is None else condition.negative
 
 
 def guide(negative: Tensor, positive: Tensor, guidance: Tensor) -> Tensor:

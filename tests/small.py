@@ -1,0 +1,31 @@
+"""Tiny fresh models with weights everywhere (new ones end in zeros), shared by the tests of several rooms."""
+
+import torch
+
+from tastemaker.encoders.tiny_clip import TinyClip, TowerConfig
+from tastemaker.encoders.words import Vocabulary
+from tastemaker.generators.networks import NetworkConfig
+from tastemaker.generators.tiny_flow import TinyFlow
+from tastemaker.world.grammar import vocabulary
+
+
+def shaken(network, seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(scale * torch.randn(p.shape, generator=generator))
+    return network.eval()
+
+
+def tiny_flow(size=16, seed=0, scale=0.05):
+    config = NetworkConfig(size=size, patch=8, width=32, depth=1, heads=1, refine=4)
+    generator = TinyFlow.new(config, Vocabulary(vocabulary(), 12), seed)
+    shaken(generator.network, seed, scale)
+    return generator
+
+
+def tiny_clip(size=16, seed=0):
+    config = TowerConfig(size=size, width=32, depth=1, text_depth=1, heads=1, features=8)
+    clip = TinyClip.new(config, Vocabulary(vocabulary(), 12), seed)
+    shaken(clip.network, seed, 0.05).requires_grad_(False)
+    return clip
