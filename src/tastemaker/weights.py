@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .errors import TastemakerError
+
+C = TypeVar("C")
 
 
 def save_weights(path: str | Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any], half=False) -> str:
@@ -44,15 +47,33 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors in float32 and the description. Raises TastemakerError for a missing or foreign file."""
     try:
         with safe_open(path, "pt") as file:
-            description = (file.metadata() or {}).get("description")
+            description = (file.metadata() or {}).get("description", "")
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
     except FileNotFoundError:
         raise TastemakerError(f"no weights at {path}; expected a .safetensors file") from None
     except SafetensorError as error:
         raise TastemakerError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from None
-    if description is None:
+    try:
+        said = json.loads(description)
+    except json.JSONDecodeError:
+        said = None
+    if not isinstance(said, dict):
         raise TastemakerError(f"{path} has no description of its network; expected a file written by tastemaker")
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, json.loads(description)
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, said
+
+
+def shape_of(config: type[C], said: Mapping[str, Any], origin: str, needs: Sequence[str] = ()) -> C:
+    """The network's configuration from a description, which must also hold `needs`. Raises TastemakerError for one
+    of another version."""
+    network, known = said.get("network"), {f.name for f in fields(config)}  # type: ignore[arg-type]
+    strange = sorted(set(network) - known) if isinstance(network, Mapping) else ["network"]
+    strange += [name for name in needs if name not in said]
+    if strange:
+        raise TastemakerError(
+            f"{origin} describes its network in a way that this version does not read ({', '.join(strange)}); load "
+            "it with the version that wrote it, or train it again"
+        )
+    return config(**network)  # type: ignore[arg-type]
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

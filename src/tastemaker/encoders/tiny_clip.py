@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..errors import TastemakerError
 from ..protocols import Prompt
 from ..records import Provenance
-from ..weights import device_of, file_hash, fill, load_weights, save_weights, shipped
+from ..weights import device_of, file_hash, fill, load_weights, save_weights, shape_of, shipped
 from .words import Vocabulary
 
 KIND = "tiny-clip"
@@ -145,7 +145,8 @@ def load_tiny_clip(path: str | Path | None = None) -> TinyClip:
     tensors, said = load_weights(path)
     if said.get("kind") != KIND:
         raise TastemakerError(f"{path} holds a model of kind '{said.get('kind')}', expected '{KIND}'")
+    config = shape_of(TowerConfig, said, str(path), ("words", "length"))
     vocabulary = Vocabulary(said["words"], said["length"])
-    network = TinyClipNetwork(TowerConfig(**said["network"]), len(vocabulary), vocabulary.length)
+    network = TinyClipNetwork(config, len(vocabulary), vocabulary.length)
     fill(network, tensors, str(path))
     return TinyClip(network.eval().requires_grad_(False), vocabulary, said.get("recipe"), file_hash(path))

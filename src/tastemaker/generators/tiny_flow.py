@@ -16,7 +16,7 @@ from torch import Tensor
 from ..encoders.words import Vocabulary
 from ..errors import TastemakerError
 from ..protocols import Condition, Plan
-from ..weights import fill, load_weights, save_weights
+from ..weights import fill, load_weights, save_weights, shape_of
 from .flow import FlowGenerator, PixelCodec, uniform_times
 from .networks import NetworkConfig, TinyFlowNetwork
 from .paths import x1_to_velocity
@@ -74,7 +74,8 @@ def load_tiny_flow(path: str | Path) -> TinyFlow:
     tensors, said = load_weights(path / "model.safetensors" if path.is_dir() else path)
     if said.get("kind") != KIND:
         raise TastemakerError(f"{path} holds a model of kind '{said.get('kind')}', expected '{KIND}'")
+    config = shape_of(NetworkConfig, said, str(path), ("words", "length"))
     vocabulary = Vocabulary(said["words"], said["length"])
-    network = TinyFlowNetwork(NetworkConfig(**said["network"]), len(vocabulary), vocabulary.length)
+    network = TinyFlowNetwork(config, len(vocabulary), vocabulary.length)
     fill(network, tensors, str(path))
     return TinyFlow(network.eval(), vocabulary, recipe=said.get("recipe"))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..errors import TastemakerError
 from ..object_rules import Box
-from ..weights import device_of, fill, load_weights, save_weights
+from ..weights import device_of, fill, load_weights, save_weights, shape_of
 from .grammar import COLORS, OBJECTS
 from .scenes import SIZE, Scene
 
@@ -171,7 +171,7 @@ def load_detector(path: str | Path) -> Detector:
     tensors, said = load_weights(path)
     if said.get("kind") != "detector":
         raise TastemakerError(f"{path} holds a model of kind '{said.get('kind')}', expected 'detector'")
-    config = DetectorConfig(**said["network"])
+    config = shape_of(DetectorConfig, said, str(path), ("name", "recipe"))
     network = NETWORKS[config.kind](config)
     fill(network, tensors, str(path))
     return Detector(network.eval().requires_grad_(False), said["name"], said["recipe"])
