@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import TastemakerError
+
 RELATIONS = ("left of", "right of", "above", "below")
 
 
@@ -74,7 +76,8 @@ def judge(
     """The verdict on one picture. detections: class -> boxes; spec: see `records.Prompt`.
 
     Counting prompts keep only boxes above counting_threshold. Colours and positions are asked of the first `count`
-    boxes alone; a position must hold for every box against every box of the clause that it points to.
+    boxes alone; a position must hold for every box against every box of the clause that it points to, which must
+    come before it: otherwise TastemakerError.
     """
     least = counting_threshold if spec.get("tag") == "counting" else threshold
     found = {name: kept(boxes, least) for name, boxes in detections.items()}
@@ -108,6 +111,8 @@ def _include(
             return f"expected {clause['color']} {name}>={count}, found {seen}"
     if "position" in clause:
         relation, other = clause["position"]
+        if other >= len(groups) - 1:
+            raise TastemakerError(f"the position of {name} points to entry {other}, which must not come after it")
         targets = groups[other]
         if targets is None:
             return f"no target for {name} to be {relation}"
