@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..errors import TastemakerError
 from ..protocols import Reward
 from ..randomness import stream
 from ..records import Prompt
@@ -37,7 +38,12 @@ class Taste:
 
 
 def utility(rewards: Sequence[Reward], taste: Taste, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-    """(B,): the weighted sum of the rewards that the taste names."""
+    """(B,): the weighted sum of the rewards that the taste names. Raises TastemakerError where one is missing."""
+    missing = set(taste.weights) - {r.name for r in rewards}
+    if missing:
+        raise TastemakerError(
+            f"the taste weighs {', '.join(sorted(missing))}; hand that reward over, or drop its weight"
+        )
     parts = [
         taste.weights[r.name] * r.score(images, prompts).float().cpu() for r in rewards if r.name in taste.weights
     ]
@@ -52,7 +58,9 @@ def choice_probabilities(utility_a: Tensor, utility_b: Tensor, taste: Taste) -> 
 
 
 def vote(utility_a: Tensor, utility_b: Tensor, taste: Taste, seeds: Sequence[int]) -> list[str]:
-    """One rater's choice for each pair; seeds: one per vote."""
+    """One rater's choice for each pair; seeds: one per vote. Raises TastemakerError for a utility that is NaN."""
+    if (utility_a + utility_b).isnan().any():
+        raise TastemakerError("a utility is NaN: leave pictures without a score out of the vote")
     chosen = []
     for p, seed in zip(choice_probabilities(utility_a, utility_b, taste).tolist(), seeds):
         chosen.append(CHOICES[int(stream(seed, purpose="vote").choice(3, p=p))])
