@@ -22,11 +22,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 
 
-OPTIONS = parse() if __name__ == "__main__" else argparse.Namespace(dim=2048, rows=50_000, threads=2, repeats=2)
+OPTIONS = parse() if __name__ == "__main__" else argparse.Namespace(dim=2048, rows=50_000, threads=2, repeats=3)
 if "numpy" not in sys.modules:  # linear algebra reads these once, when it is loaded
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(OPTIONS.threads)

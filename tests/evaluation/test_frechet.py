@@ -37,7 +37,9 @@ def test_two_gaussians_that_do_not_commute():
     assert found == pytest.approx(25 + np.trace(a) + np.trace(b) - 2 * root, rel=1e-12)
 
 
-@pytest.mark.parametrize("n, m, d", [(500, 300, 40), (30, 50, 64), (300, 20, 64), (64, 64, 64), (65, 66, 64)])
+@pytest.mark.parametrize(
+    "n, m, d", [(500, 300, 40), (30, 50, 64), (300, 20, 64), (64, 64, 64), (65, 66, 64), (400, 500, 300)]
+)
 def test_any_number_of_rows_meets_the_reference(n, m, d):
     a, b = RNG.normal(size=(n, d)) @ RNG.normal(size=(d, d)), RNG.normal(size=(m, d)) * 2 + 0.3
     expected = reference(a, b)

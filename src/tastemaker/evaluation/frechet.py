@@ -24,6 +24,7 @@ from ..encoders.protocol import Encoder, feature_batches
 from ..errors import TastemakerError
 
 ROWS = 8192  # rows of features held in float64 at a time
+STRIPE = 256  # rows of a triangular product
 TRUSTED = 1e-7  # relative error of the distance up to which the fast eigenvalue form is believed
 EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
@@ -130,12 +131,24 @@ def frechet_distance_of_features(a: Any, b: Any) -> float:
 def combine(shift: NDArray, a: NDArray, b: NDArray) -> float:
     """shift (D,); factors a (D, R), b (D, Q) with covariances a a^T, b b^T."""
     apart = shift @ shift + np.vdot(a, a) + np.vdot(b, b)
-    product = a.T @ b if a.shape[1] >= b.shape[1] else b.T @ a
+    product = cross(a, b) if a.shape[1] >= b.shape[1] else cross(b, a)
     values = np.linalg.eigvalsh(product.T @ product).clip(0)  # the squares of the singular values
     distance = apart - 2 * np.sqrt(values).sum()
     if 2 * root_error(values) > TRUSTED * distance:
         distance = apart - 2 * np.linalg.svd(product, compute_uv=False).sum()
     return max(0.0, float(distance))
+
+
+def cross(a: NDArray, b: NDArray) -> NDArray:
+    """a^T b; of two Cholesky factors, a third of the work, for row k of either ends at column k."""
+    dim = len(a)
+    if a.shape != (dim, dim) or b.shape != (dim, dim) or np.triu(a, 1).any() or np.triu(b, 1).any():
+        return a.T @ b
+    product = np.zeros((dim, dim))
+    for k in range(0, dim, STRIPE):
+        rows, columns = slice(k, k + STRIPE), slice(0, k + STRIPE)
+        product[columns, columns] += a[rows, columns].T @ b[rows, columns]
+    return product
 
 
 def root_error(values: NDArray) -> float:

@@ -134,7 +134,7 @@ def finite(columns: list[Any], prompts: Any) -> tuple[list[NDArray], NDArray]:
         raise TastemakerError(f"expected scores and prompt ids of one length, one per picture; got shapes {shapes}")
     if ids.dtype.kind == "f":
         raise TastemakerError("prompt ids are integers or strings; got floats, which cannot be compared safely")
-    keep = ~np.isnan(arrays).any(0)
+    keep = np.logical_not(np.any(np.isnan(np.stack(arrays)), axis=0))
     if not keep.all():
         warnings.warn(f"{(~keep).sum()} of {len(keep)} measurements are missing and left out", stacklevel=3)
     if keep.sum() < 2:
