@@ -13,6 +13,12 @@ class TastemakerError(ValueError):
     """The root of every error that a user can cause and mend."""
 
 
+def expect(holds: bool, what: str, got: object) -> None:
+    """For settings: raise a TastemakerError that says what was expected and what came, unless it holds."""
+    if not holds:
+        raise TastemakerError(f"expected {what}, got {got}")
+
+
 class NotDifferentiable(TastemakerError, TypeError):
     """A gradient was asked of something that has none; the message names what to use instead."""
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import expect
 from ..protocols import Prompt
 from ..records import StepRecord
 from .optimise import OptimiserConfig, TrainingState
@@ -57,6 +58,14 @@ class Config:
             learning_rate=1e-3, warmup_steps=500, weight_decay=0.05, cosine_steps=10_000, ema_decay=0.999
         )
     )
+
+    def __post_init__(self) -> None:
+        expect(self.steps >= 1, "steps of at least 1", self.steps)
+        expect(self.batch_size >= 1, "a batch_size of at least 1", self.batch_size)
+        expect(self.negatives >= 0, "negatives of at least 0", self.negatives)
+        expect(self.width >= 32 and self.width % 32 == 0, "a width that is a multiple of 32", self.width)
+        expect(self.size >= 8 and self.size % 8 == 0, "a size that is a multiple of 8", self.size)
+        expect(self.depth >= 1 and self.words >= 1, "depth and words of at least 1", f"{self.depth}, {self.words}")
 
 
 def contrastive(image: Tensor, text: Tensor, other: Tensor, same: Tensor, scale: Tensor) -> Tensor:

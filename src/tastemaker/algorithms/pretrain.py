@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import expect
 from ..protocols import Condition, Prompt
 from ..randomness import mix, stream
 from ..records import StepRecord
@@ -58,6 +59,16 @@ class Config:
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(learning_rate=1e-3, warmup_steps=500, ema_decay=0.9995)
     )
+
+    def __post_init__(self) -> None:
+        expect(self.steps >= 1, "steps of at least 1", self.steps)
+        expect(self.batch_size >= 1, "a batch_size of at least 1", self.batch_size)
+        expect(0 <= self.caption_dropout <= 1, "caption_dropout in [0, 1]", self.caption_dropout)
+        expect(self.width >= 32 and self.width % 32 == 0, "a width that is a multiple of 32", self.width)
+        expect(self.depth >= 1 and self.words >= 1, "depth and words of at least 1", f"{self.depth}, {self.words}")
+        whole = self.size >= self.patch >= 1 and self.size % self.patch == 0
+        expect(whole, f"a size that is a multiple of the patch ({self.patch})", self.size)
+        expect(self.sample_every >= 1, "sample_every of at least 1", self.sample_every)
 
 
 class Captioned(Protocol):
