@@ -48,8 +48,11 @@ def sample(
 ) -> Tensor:
     """(B, 3, H, W) float32 in [0, 1]; image k depends on prompt k and seed k alone.
 
-    guidance None: the generator's own default. Raises TastemakerError where the numbers of prompts and seeds differ.
+    guidance None: the generator's own default. Raises TastemakerError where the numbers of prompts and seeds differ,
+    or are 0.
     """
+    if not len(prompts):
+        raise TastemakerError("no prompts to draw; expected at least one, with its seed")
     return torch.cat([images.cpu() for images in sample_batches(generator, prompts, seeds, plan, guidance, batch)])
 
 
@@ -77,12 +80,11 @@ def score_checked(reward: Reward, images: Tensor, prompts: Sequence[Prompt], gra
     """One reward's (B,) float32, with its mistakes named. grad: keep the graph back to the pictures."""
     try:
         with torch.set_grad_enabled(grad):
-            values = reward.score(images, prompts)
+            values = torch.as_tensor(reward.score(images, prompts))
     except TastemakerError:
         raise
     except Exception as error:
         raise TastemakerError(f"reward '{reward.name}' raised {type(error).__name__}: {error}") from error
-    values = torch.as_tensor(values)
     if values.shape != (len(images),):
         raise TastemakerError(
             f"reward '{reward.name}' must give one number per picture, shape ({len(images)},); "

@@ -168,6 +168,10 @@ class TrainingState:
         finally:
             _fill(self._weights, kept)
 
+    def keep_average(self) -> None:
+        """Put the averaged weights into the network for good: the training is over."""
+        _fill(self._weights, self.ema or {n: p.detach() for n, p in self._weights.items()})
+
     def state_dict(self) -> dict[str, Any]:
         """Trained weights and buffers, optimiser, average, step, gradients under way, random generators.
 

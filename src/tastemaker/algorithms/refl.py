@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import NotDifferentiable
+from ..errors import NotDifferentiable, expect
 from ..protocols import Condition, Generator, Reward
 from ..randomness import mix, stream
 from ..records import Prompt, StepRecord
@@ -73,6 +73,17 @@ class Config:
         default_factory=lambda: OptimiserConfig(learning_rate=2e-4, warmup_steps=5, ema_decay=0.95)
     )
 
+    def __post_init__(self) -> None:
+        expect(self.steps >= 1, "steps of at least 1", self.steps)
+        expect(self.batch_size >= 1, "a batch_size of at least 1", self.batch_size)
+        expect(self.reward_std > 0, "a reward_std above 0", self.reward_std)
+        expect(0 <= self.first_late < 1, "first_late in [0, 1)", self.first_late)
+        expect(
+            self.watch_every >= 1 and self.watch_pictures >= 1,
+            "watch_every and watch_pictures of at least 1",
+            f"{self.watch_every}, {self.watch_pictures}",
+        )
+
 
 def hinge(reward: Tensor, margin: float) -> Tensor:
     """phi(r) = relu(margin - r), (B,). Where the reward is NaN there is no loss and no gradient."""
@@ -85,6 +96,12 @@ def late_preview(generator: Generator, condition: Condition, seeds: Tensor, late
     for _ in range(late):
         state = generator.advance(state)
     return generator.preview(state, grad=True).clamp(0, 1)
+
+
+def leave_out(images: Tensor, missing: Tensor) -> None:
+    """Let no gradient back into the pictures where `missing` (B,) is true: the hinge sends 0 there, but 0 times the
+    derivative of what gave NaN is NaN."""
+    images.register_hook(lambda g: g.masked_fill(missing.to(g.device).reshape(-1, 1, 1, 1), 0))
 
 
 def late_step(config: Config, total: int, step: int) -> int:
@@ -129,6 +146,7 @@ def train(
         late = late_step(config, generator.plan.steps, step)
         images = late_preview(generator, Condition.of(chosen, getattr(generator, "guidance", 1.0)), seeds, late)
         raw = score_checked(reward, images, chosen, grad=True)
+        leave_out(images, raw.isnan())
         loss = config.reward_weight * hinge((raw - config.reward_mean) / config.reward_std, config.margin)
         figures = {"reward": float(raw.detach().nanmean()), "late_step": late, "no_score": int(raw.isnan().sum())}
         total = loss.mean()

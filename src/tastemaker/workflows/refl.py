@@ -84,7 +84,6 @@ def tune(
     held_out = evaluation_prompts(8, seed=1) if not config.prompts else prompts
     records = refl.train(generator, reward, prompts, batches, config, state, watched, held_out)
     follow(run, records, state, config.steps)
-    context = state.ema_weights()
-    context.__enter__()  # the averaged weights stay in
+    state.keep_average()
     generator.save(str(run.folder))
     return state
