@@ -1,4 +1,4 @@
-"""The code on docs/contracts.md runs, in order, in one namespace; its own asserts hold."""
+"""The code on docs/contracts.md runs, in order, in one namespace; its own asserts hold. So does that of world.md."""
 
 import re
 from pathlib import Path
@@ -60,3 +60,10 @@ def test_a_step_down_the_adjoint_matching_sketch_raises_the_reward_of_its_own_pl
         said["reward"].score(said["tm"].sample(g, prompts * 20, range(60), plan), prompts) for g in (generator, tuned)
     )
     assert after.mean() > before.mean()
+
+
+def test_the_world_page_says_how_examples_are_made():
+    namespace: dict = {}
+    for block in code_blocks(PAGE.with_name("world.md")):
+        exec(compile(block, "world.md", "exec"), namespace)
+    assert namespace["image"].shape == (3, 64, 64) and namespace["caption"] == namespace["about"].caption
