@@ -98,6 +98,15 @@ def late_preview(generator: Generator, condition: Condition, seeds: Tensor, late
     return generator.preview(state, grad=True).clamp(0, 1)
 
 
+def require_gradient(reward: Reward) -> None:
+    """Raise NotDifferentiable for a reward without gradient."""
+    if not reward.differentiable:
+        raise NotDifferentiable(
+            f"ReFL needs a reward with a gradient; '{reward.name}' has none. Use it with `search best-of-n`, or "
+            "train with alignment, sharpness or harmony"
+        )
+
+
 def leave_out(images: Tensor, missing: Tensor) -> None:
     """Let no gradient back into the pictures where `missing` (B,) is true: the hinge sends 0 there, but 0 times the
     derivative of what gave NaN is NaN."""
@@ -132,11 +141,7 @@ def train(
     held_out: rewards that are not trained on, watched on prompts that are not trained on.
     Raises NotDifferentiable for a reward without gradient.
     """
-    if not reward.differentiable:
-        raise NotDifferentiable(
-            f"ReFL needs a reward with a gradient; '{reward.name}' has none. Use it with `search best-of-n`, or "
-            "train with alignment, sharpness or harmony"
-        )
+    require_gradient(reward)
     generator.network.eval()
     data = batches.from_step(state.step, config.workers) if batches is not None else None
     while state.step < config.steps:

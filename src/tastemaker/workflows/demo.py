@@ -5,6 +5,7 @@ A stage that is done lies in the run folder and is not done again, so the demo c
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,6 @@ from ..algorithms import refl
 from ..data.images import save_image
 from ..data.prompts import read_prompts
 from ..encoders.protocol import extract
-from ..errors import TastemakerError
 from ..evaluation import drift as drifts
 from ..evaluation.geneval import compare, geneval
 from ..evaluation.intervals import bootstrap_mean, paired_difference
@@ -40,7 +40,7 @@ from .evaluate import geneval_figures, set_distances
 from .load import load_encoder
 from .refl import load_tunable, pictures, standardised, training_prompts, tune
 from .runs import Run
-from .sample import crossed, one_reward
+from .sample import check_words, crossed, one_reward
 
 CONTENDERS = {"base": "Base", "refl": "ReFL", "best_of_8": "Best of 8"}
 SPACES = ("tiny-clip", "efficientnet-lite0")
@@ -81,11 +81,14 @@ def run_demo(
     """Run what is not yet done and write report.html and result.json. Returns a sentence that says where."""
     began = time.perf_counter()
     settings = settings_of(model, rewards, prompts, seed, steps)
-    run = open_demo(out, settings, overwrite)
     rows = read_prompts(prompts) if prompts else evaluation_prompts(settings.per_task, seed)
     wanted, numbers = crossed(rows, range(settings.seeds_per_prompt))
-    generator = load_tunable(model, settings.refl.lora_rank)
-    reward = one_reward(load_rewards(settings.rewards), generator, rows)
+    generator, chosen = load_tunable(model, settings.refl.lora_rank), load_rewards(settings.rewards)
+    check_words(generator, rows)
+    for one in chosen:
+        refl.require_gradient(one)
+    run = open_demo(out, settings, overwrite)
+    reward = one_reward(chosen, generator, rows)
     say = Console(stderr=True).print
 
     say(f"1/4  the generator as it is: {len(wanted)} pictures of {len(rows)} prompts")
@@ -121,16 +124,14 @@ def settings_of(model: str, rewards, prompts: Path | None, seed: int, steps: int
 
 
 def open_demo(out: Path, settings: Settings, overwrite: bool) -> Run:
-    """A new run, or one that was interrupted."""
+    """A new run, or one that is there already: what it has done is not done again."""
     if (out / "config.yaml").is_file() and not overwrite:
-        if (out / "result.json").is_file():
-            raise TastemakerError(
-                f"{out} holds a finished demo; open {out}/report.html, or add --overwrite to run again"
-            )
         return Run.resume(out, settings)
+    run = Run.create(out, settings, overwrite=overwrite)  # refuses a folder that is not a run
     for name in ("base", "best_of_8", "tuned"):
         (out / f"{name}.safetensors").unlink(missing_ok=True)
-    return Run.create(out, settings, overwrite=overwrite)
+    shutil.rmtree(out / "refl", ignore_errors=True)
+    return run
 
 
 def kept(path: Path, make: Callable[[], Stage]) -> Stage:
@@ -140,7 +141,10 @@ def kept(path: Path, make: Callable[[], Stage]) -> Stage:
         stage = make()
         partial = path.with_suffix(".partial")
         images = (stage.images.clamp(0, 1) * 255).round().to(torch.uint8)
-        save_file({"images": images, **{k: torch.tensor(float(v)) for k, v in stage.cost.items()}}, partial)
+        save_file(
+            {"images": images, **{k: torch.tensor(float(v), dtype=torch.float64) for k, v in stage.cost.items()}},
+            partial,
+        )
         partial.rename(file)
     stored = load_file(file)
     return Stage(stored.pop("images").float() / 255, {k: float(v) for k, v in stored.items()})

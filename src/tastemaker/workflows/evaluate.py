@@ -20,11 +20,11 @@ from ..evaluation.kernel_distance import unbiased
 from ..evaluation.prdc import prdc
 from ..report.runs import write_reports
 from ..sampling import sample
-from ..world.check import WorldCheck
+from ..world.check import WorldCheck, require_specs
 from ..world.grammar import evaluation_prompts
 from .load import load_encoder, load_generator
-from .runs import Run
-from .sample import crossed
+from .runs import Run, make_room
+from .sample import check_words, crossed
 from .score import group_by_size, list_jobs
 
 
@@ -44,11 +44,14 @@ def evaluate_geneval(
     model: str, against: str | None, prompts: Path | None, seeds: Sequence[int], out: Path, per_task: int = 25
 ) -> Path:
     """One model's score per task, or two models' and their paired difference. Returns the page."""
+    make_room(out)
     rows = read_prompts(prompts) if prompts else evaluation_prompts(per_task)
+    require_specs(rows)
     wanted, numbers = crossed(rows, seeds)
     names = [against, model] if against else [model]
     generators = {name: load_generator(name) for name in names}
-    run = Run.create(out, Settings("geneval", model, against or "", str(prompts or "embedded"), tuple(seeds)))
+    for generator in generators.values():
+        check_words(generator, rows)
     correct = {n: WorldCheck().score(sample(g, wanted, numbers), wanted) for n, g in generators.items()}
     result: dict[str, Any] = {
         name: {"label": name, "geneval": geneval_figures(geneval(wanted, right))} for name, right in correct.items()
@@ -57,7 +60,8 @@ def evaluate_geneval(
         result["differences"] = {
             model: {"geneval": geneval_figures(compare(wanted, correct[model], correct[against]))}
         }
-    return finish(run, result)
+    settings = Settings("geneval", model, against or "", str(prompts or "embedded"), tuple(seeds))
+    return finish(out, settings, result)
 
 
 def geneval_figures(found: GenEval) -> dict[str, Any]:
@@ -68,14 +72,15 @@ def geneval_figures(found: GenEval) -> dict[str, Any]:
 
 def evaluate_frechet(images: Path, reference: Path, spaces: Sequence[str], out: Path) -> Path:
     """Distances of a set of pictures to another in each feature space. Returns the page."""
+    make_room(out)
     encoders = {space: load_encoder(space) for space in spaces}
-    run = Run.create(out, Settings("frechet", str(images), str(reference)))
     figures: dict[str, dict[str, float]] = {}
     for space, encoder in encoders.items():
         ours, theirs = features_of(encoder, images), features_of(encoder, reference)
         for group, values in set_distances(theirs, ours, space).items():
             figures.setdefault(group, {}).update(values)
-    return finish(run, {"pictures_measured": {"label": images.name, **figures}})
+    result = {"pictures_measured": {"label": images.name, **figures}}
+    return finish(out, Settings("frechet", str(images), str(reference)), result)
 
 
 def set_distances(real: Tensor, generated: Tensor, space: str, k: int = 5) -> dict[str, dict[str, float]]:
@@ -110,7 +115,7 @@ def _images(batches) -> Iterator[Tensor]:
 
 def evaluate_drift(images: Path, reference: Path, out: Path) -> Path:
     """How far brightness, saturation, contrast, colourfulness and sharpness have moved. Returns the page."""
-    run = Run.create(out, Settings("drift", str(images), str(reference)))
+    make_room(out)
     after, before = figures_of(images), figures_of(reference)
     ids = {name: list(range(len(next(iter(v.values()))))) for name, v in (("after", after), ("before", before))}
     moved = drifts.drift(before, ids["before"], after, ids["after"])
@@ -119,11 +124,17 @@ def evaluate_drift(images: Path, reference: Path, out: Path) -> Path:
         "after": {"label": images.name, "drift": _means(after)},
         "differences": {"after": {"drift": {name: asdict(i) for name, i in moved.items()}}},
     }
-    return finish(run, result)
+    return finish(out, Settings("drift", str(images), str(reference)), result)
 
 
 def figures_of(path: Path) -> dict[str, Tensor]:
-    parts = [drifts.figures(images) for _, images in group_by_size(list_jobs(path), 64, {}, {})]
+    """Of every picture that can be read; the others are named."""
+    errors: dict[int, str] = {}
+    parts = [drifts.figures(images) for _, images in group_by_size(list_jobs(path), 64, {}, errors)]
+    for reason in errors.values():
+        print(f"left out: {reason}")
+    if not parts:
+        raise TastemakerError(f"{path} has no readable pictures to measure")
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -131,7 +142,8 @@ def _means(figures: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in figures.items()}
 
 
-def finish(run: Run, result: Mapping[str, Any]) -> Path:
-    """Write the result and its page; returns the page."""
+def finish(out: Path, settings: Settings, result: Mapping[str, Any]) -> Path:
+    """Write the run, its result and its page, now that all is measured; returns the page."""
+    run = Run.create(out, settings)
     run.write_result(result)
     return write_reports([run.folder])[0]

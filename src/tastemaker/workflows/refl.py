@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..algorithms import refl
 from ..algorithms.optimise import TrainingState, begin
 from ..data.batches import Batches
@@ -20,7 +22,7 @@ from ..world.grammar import evaluation_prompts, prompt_of, spec_of
 from .follow import follow
 from .load import load_generator
 from .runs import Run, open_run, read_settings
-from .sample import one_reward, zscore_scale
+from .sample import check_words, one_reward, zscore_scale
 from .train import read_captioned
 from .versions import weight_hash
 
@@ -32,7 +34,9 @@ def train_refl(config_path=None, overrides: Sequence[str] = (), out=None, resume
     config = read_settings(refl.Config, config_path, overrides, resume)
     generator = load_tunable(config.model, config.lora_rank)
     prompts = read_prompts(config.prompts) if config.prompts else training_prompts(config.seed)
+    check_words(generator, prompts)
     reward = one_reward(load_rewards(config.reward), generator, prompts)
+    refl.require_gradient(reward)
     if config.reward_std == 1.0 and config.reward_mean == 0.0 and resume is None:
         config = standardised(config, generator, reward, prompts)
     run = open_run(config, out, resume, {"model": weight_hash(generator.network)})
@@ -66,12 +70,19 @@ def standardised(config: refl.Config, generator: Any, reward: Reward, prompts: S
 def pictures(generator: Any, config: refl.Config, data: Path | None) -> Batches | None:
     """For the pretraining loss: one's own, or the noisy world for a generator that speaks its words."""
     if data is not None:
-        return Batches(read_captioned(Path(data), generator.shape[-1]), config.batch_size, config.seed)
+        return Batches(read_captioned(Path(data), picture_side(generator)), config.batch_size, config.seed)
     words = set(getattr(getattr(generator, "vocabulary", None), "words", ()))
     if {"photo", "umbrella"} <= words and not config.prompts:
-        return Batches(noisy_world(config.seed + 1, generator.shape[-1]), config.batch_size, config.seed)
+        return Batches(noisy_world(config.seed + 1, picture_side(generator)), config.batch_size, config.seed)
     print("no captioned pictures given (--data): ReFL runs without its pretraining loss, and pictures may drift")
     return None
+
+
+@torch.no_grad()
+def picture_side(generator: Any) -> int:
+    """Pixels, of what the generator's codec decodes."""
+    blank = torch.zeros(1, *generator.shape, device=next(generator.network.parameters()).device)
+    return generator.codec.decode(blank).shape[-1]
 
 
 def tune(

@@ -53,7 +53,7 @@ class Run:
         the files of that run are removed, and only those.
         """
         folder = Path(folder)
-        _make_room(folder, overwrite)
+        make_room(folder, overwrite)
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
         settings = plain(config)
@@ -149,7 +149,8 @@ def _recorded(folder: Path) -> dict[str, Any]:
     return yaml.safe_load((folder / "config.yaml").read_text()) or {}
 
 
-def _make_room(folder: Path, overwrite: bool) -> None:
+def make_room(folder: Path, overwrite: bool = False) -> None:
+    """Raise TastemakerError where a new run cannot be written; with `overwrite`, remove the files of an old one."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     is_run = (folder / "config.yaml").is_file()

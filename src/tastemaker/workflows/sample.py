@@ -58,8 +58,16 @@ def sample_to_folder(
     """Every prompt with every seed: OUT/000000.png ..., OUT/pictures.jsonl, OUT/grid.png."""
     generator = load_generator(model)
     prompts, numbers = crossed(wanted_prompts(words, file), seeds)
+    check_words(generator, prompts)
     pictures = sample_batches(generator, prompts, numbers, plan_of(generator, steps), guidance, batch)
     return write_pictures(out, (image for images in pictures for image in images), prompts, numbers)
+
+
+def check_words(generator: Generator, prompts: Sequence[Prompt]) -> None:
+    """Raise UnknownName for a word that the generator does not know, before anything is drawn or written."""
+    vocabulary = getattr(generator, "vocabulary", None)
+    if vocabulary is not None:
+        vocabulary.encode([p.text for p in prompts])
 
 
 def crossed(prompts: Sequence[Prompt], seeds: Sequence[int]) -> tuple[list[Prompt], list[int]]:
@@ -129,6 +137,7 @@ def best_of_n_to_folder(
 
     generator, ledger = load_generator(model), Ledger()
     prompts, numbers = crossed(wanted_prompts(words, file), seeds)
+    check_words(generator, prompts)
     verifier = one_reward(load_rewards(rewards), generator, prompts)
     found = list(
         track(

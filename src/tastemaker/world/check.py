@@ -26,11 +26,16 @@ def detector(name: str = SCORES) -> Detector:
     return load_detector(shipped(name))
 
 
-def check(images: Tensor, prompts: Sequence[Prompt], name: str = SCORES, batch: int = 128) -> list[Verdict]:
-    """The verdict on each of (B, 3, H, W) in [0, 1]. Raises TastemakerError for a prompt without a spec."""
+def require_specs(prompts: Sequence[Prompt]) -> None:
+    """Raise TastemakerError for a prompt without a spec."""
     for prompt in prompts:
         if prompt.spec is None:
             raise TastemakerError(f"'{prompt.text}' has no spec to check; read prompts from a GenEval metadata file")
+
+
+def check(images: Tensor, prompts: Sequence[Prompt], name: str = SCORES, batch: int = 128) -> list[Verdict]:
+    """The verdict on each of (B, 3, H, W) in [0, 1]. Raises TastemakerError for a prompt without a spec."""
+    require_specs(prompts)
     found = [d for i in range(0, len(images), batch) for d in detector(name).detect(images[i : i + batch])]
     return [judge(detections, prompt.spec or {}) for detections, prompt in zip(found, prompts)]
 
