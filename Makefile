@@ -7,7 +7,7 @@ ARGS ?=
 .PHONY: demo test reference clean
 
 demo: .venv/installed
-	$(BIN)/tastemaker demo --out runs/demo --overwrite $(ARGS)
+	$(BIN)/tastemaker demo --out runs/demo $(ARGS)
 
 test: .venv/installed-for-tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -17,8 +17,8 @@ def shaken(network, seed, scale):
     return network.eval()
 
 
-def tiny_flow(size=16, seed=0, scale=0.05):
-    config = NetworkConfig(size=size, patch=8, width=32, depth=1, heads=1, refine=4)
+def tiny_flow(size=16, seed=0, scale=0.05, enlarge=1):
+    config = NetworkConfig(size=size, patch=8, width=32, depth=1, heads=1, refine=4, scale=enlarge)
     generator = TinyFlow.new(config, Vocabulary(vocabulary(), 12), seed)
     shaken(generator.network, seed, scale)
     return generator

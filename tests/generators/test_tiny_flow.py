@@ -145,6 +145,23 @@ def test_a_file_of_another_model_or_version_is_one_sentence(tmp_path, change, se
         load_tiny_flow(path)
 
 
+def test_the_decoder_enlarges_and_travels_with_the_network(tmp_path):
+    generator = tiny_flow(enlarge=2)
+    images, seeds = torch.rand(3, 3, 32, 32), torch.arange(3)
+    x1 = generator.codec.encode(images, seeds)
+    assert x1.shape == (3, 3, 16, 16)
+    torch.testing.assert_close(x1[0, :, 0, 0], images[0, :, :2, :2].mean((1, 2)) * 2 - 1)
+    assert generator.codec.decode(x1).shape == images.shape == (3, *sample(generator, PROMPTS[:1], [0]).shape[1:])
+    draw = generator.draw(x1, seeds)
+    loss = generator.codec_loss(images, draw)
+    assert loss.shape == (3,) and torch.equal(generator.codec_loss(images, draw), loss)
+    torch.testing.assert_close(generator.codec_loss(images[1:2], draw[1]), loss[1:2])
+    generator.save(tmp_path)
+    found = sample(load_tiny_flow(tmp_path), PROMPTS[:3], [0, 1, 2])
+    torch.testing.assert_close(found, sample(generator, PROMPTS[:3], [0, 1, 2]))
+    torch.testing.assert_close(sample(generator, PROMPTS[2:3], [2])[0], found[2], rtol=0, atol=1e-5)
+
+
 @pytest.mark.skipif(not shipped("tiny-flow").is_file(), reason="the shipped weights are not there")
 def test_the_shipped_one_draws_its_prompts():
     generator = load_tiny_flow(shipped("tiny-flow"))

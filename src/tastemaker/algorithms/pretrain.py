@@ -40,9 +40,11 @@ class Config:
     """compile the network first (a minute, then up to twice as fast)"""
     size: int = 64
     """side of the pictures, pixels"""
+    scale: int = 2
+    """pixels of the picture for one that the flow draws, a side; a decoder adds the details; 1: no decoder"""
     patch: int = 8
-    """side of a patch, pixels; half of it costs four times the time"""
-    width: int = 192
+    """side of a patch, in pixels of the flow; half of it costs four times the time"""
+    width: int = 160
     """of the network; a multiple of 32"""
     depth: int = 6
     """transformer blocks"""
@@ -66,8 +68,12 @@ class Config:
         expect(0 <= self.caption_dropout <= 1, "caption_dropout in [0, 1]", self.caption_dropout)
         expect(self.width >= 32 and self.width % 32 == 0, "a width that is a multiple of 32", self.width)
         expect(self.depth >= 1 and self.words >= 1, "depth and words of at least 1", f"{self.depth}, {self.words}")
-        whole = self.size >= self.patch >= 1 and self.size % self.patch == 0
-        expect(whole, f"a size that is a multiple of the patch ({self.patch})", self.size)
+        side = self.patch * self.scale
+        expect(
+            side >= 1 and self.size >= side and self.size % side == 0,
+            f"a size that is a multiple of {side}",
+            self.size,
+        )
         expect(self.sample_every >= 1, "sample_every of at least 1", self.sample_every)
 
 
@@ -81,6 +87,13 @@ def flow_matching(generator: Any, images: Tensor, condition: Condition, seeds: T
     """The loss of each picture, (B,). images (B, 3, H, W) in [0, 1]."""
     x1 = generator.codec.encode(images, seeds)
     return generator.loss(x1, condition, generator.draw(x1, seeds))
+
+
+def flow_and_codec(generator: Any, images: Tensor, condition: Condition, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    """The flow's loss (B,) and, with the same draw, the decoder's on every fourth picture: it is soon learned."""
+    x1 = generator.codec.encode(images, seeds)
+    draw = generator.draw(x1, seeds)
+    return generator.loss(x1, condition, draw), generator.codec_loss(images[::4], draw[::4])
 
 
 def draw_seeds(seed: int, step: int, count: int) -> Tensor:
@@ -107,6 +120,6 @@ def train(generator: Any, batches: Captioned, config: Config, state: TrainingSta
         drop = caption_drop(config.seed, step, len(images), config.caption_dropout)
         condition = generator.caption_condition(captions, drop)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
-            loss = flow_matching(generator, images.to(device, non_blocking=True), condition, seeds)
-        figures = state.update(loss.mean())
-        yield StepRecord(state.step, figures)
+            loss, codec = flow_and_codec(generator, images.to(device, non_blocking=True), condition, seeds)
+        figures = state.update(loss.mean() + codec.mean())
+        yield StepRecord(state.step, figures | {"codec_loss": float(codec.detach().mean())})

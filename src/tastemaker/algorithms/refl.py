@@ -157,7 +157,8 @@ def train(
         total = loss.mean()
         if data is not None and config.pretraining_weight:
             real, captions = next(data)
-            pretraining = flow_matching(generator, real.to(images.device), Condition.of(captions), seeds[: len(real)])
+            condition = getattr(generator, "caption_condition", Condition.of)(captions)
+            pretraining = flow_matching(generator, real.to(images.device), condition, seeds[: len(real)])
             figures["pretraining_loss"] = float(pretraining.detach().mean())
             total = total + config.pretraining_weight * pretraining.mean()
         figures |= state.update(total)

@@ -17,13 +17,15 @@ from torch.nn import functional as F
 class NetworkConfig:
     """Shape of a tiny generator's network."""
 
-    size: int = 64  # side of the picture, pixels
+    size: int = 32  # side of what the flow draws, pixels
     patch: int = 8  # side of a patch, pixels
-    width: int = 192  # D
+    width: int = 160  # D
     depth: int = 6  # transformer blocks
-    heads: int = 6  # of attention
+    heads: int = 5  # of attention
     registers: int = 2  # extra tokens that carry no input
-    refine: int = 16  # channels of the convolutions that smooth patch borders
+    refine: int = 24  # channels of the convolutions that smooth patch borders
+    scale: int = 2  # pixels of the picture for one of the flow, a side; 1: the flow draws the picture itself
+    decoder: int = 32  # channels of the decoder that enlarges
 
 
 class TimeEmbedding(nn.Module):
@@ -66,7 +68,7 @@ class Block(nn.Module):
 class TinyFlowNetwork(nn.Module):
     """Predicts the clean picture x1 from a noisy one.
 
-    The caption's words join the sequence, and their mean joins the time in the modulation. Two convolutions over the
+    The caption's words join the sequence, and their mean joins the time in the modulation. Convolutions over the
     drawn and the noisy picture take the seams between patches away.
     """
 
@@ -83,9 +85,11 @@ class TinyFlowNetwork(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.norm, self.draw = nn.RMSNorm(width), nn.Linear(width, 3 * config.patch**2)
         self.refine = nn.Sequential(
-            nn.Conv2d(6, config.refine, 3, padding=1), nn.SiLU(), nn.Conv2d(config.refine, 3, 3, padding=1)
-        )
-        for last in (self.draw, self.refine[2], self.modulate[1]):
+            nn.Conv2d(6, config.refine, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(config.refine, config.refine, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(config.refine, 3, 3, padding=1),
+        )  # fmt: skip
+        for last in (self.draw, self.refine[-1], self.modulate[1]):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
@@ -101,3 +105,21 @@ class TinyFlowNetwork(nn.Module):
         drawn = self.draw(self.norm(h[:, -self.tokens :])).transpose(1, 2).unflatten(2, (side, side))
         drawn = F.pixel_shuffle(drawn, patch)
         return drawn + self.refine(torch.cat([drawn, x], 1))
+
+
+class Enlarger(nn.Module):
+    """(B, 3, S, S) in [-1, 1] -> (B, 3, scale S, scale S): nearest neighbours plus what convolutions add to them
+    (sub-pixel convolution, Shi et al. 2016, arXiv 1609.05158)."""
+
+    def __init__(self, channels: int, scale: int):
+        super().__init__()
+        self.scale = scale
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(channels, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=self.scale, mode="nearest") + self.layers(x)

@@ -39,7 +39,7 @@ def train_refl(config_path=None, overrides: Sequence[str] = (), out=None, resume
     refl.require_gradient(reward)
     if config.reward_std == 1.0 and config.reward_mean == 0.0 and resume is None:
         config = standardised(config, generator, reward, prompts)
-    run = open_run(config, out, resume, {"model": weight_hash(generator.network)})
+    run = open_run(config, out, resume, {"model": weight_hash(getattr(generator, "parts", generator.network))})
     tune(generator, reward, prompts, pictures(generator, config, data), config, run)
     return run
 

@@ -34,10 +34,11 @@ def train_pretrain(config_path=None, overrides: Sequence[str] = (), out=None, re
     config = read_settings(pretrain.Config, config_path, overrides, resume)
     dataset, kept_out, words = captioned_data(data, config, noisy_world)
     run = open_run(config, out, resume)
-    shape = NetworkConfig(config.size, config.patch, config.width, config.depth, config.width // 32)
+    side = config.size // config.scale
+    shape = NetworkConfig(side, config.patch, config.width, config.depth, config.width // 32, scale=config.scale)
     generator = TinyFlow.new(shape, Vocabulary(words, config.words), config.seed)
-    generator.network.to(best_device())
-    state = begin(generator.network, config.optimiser)
+    generator.parts.to(best_device())
+    state = begin(generator.parts, config.optimiser)
     run.restore(state)
     batches = Batches(dataset, config.batch_size, config.seed)
     records = pretrain.train(generator, batches, config, state)
@@ -49,7 +50,7 @@ def train_pretrain(config_path=None, overrides: Sequence[str] = (), out=None, re
     )
     with state.ema_weights():
         generator.recipe = run_recipe(run, state)
-        generator.network.cpu()
+        generator.parts.cpu()
         generator.save(run.folder)
     return run
 
