@@ -37,6 +37,7 @@ def save_weights(path: str | Path, tensors: Mapping[str, Tensor], description: M
     partial = path.with_name(path.name + ".partial")
     try:
         save_file(kept, partial, metadata={"description": json.dumps(description)})
+        os.chmod(partial, 0o644)  # safetensors leaves it readable by its owner alone
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -17,6 +17,9 @@ Data = Annotated[
     Path | None,
     Option(help="Your own pictures: a folder with .txt captions, a CSV, or a tar; else the embedded world."),
 ]
+Track = Annotated[
+    str, Option(help="Also log to tensorboard, wandb or trackio; several with commas.", metavar="NAMES")
+]
 
 
 def _done(run: Any) -> None:
@@ -27,27 +30,29 @@ def _done(run: Any) -> None:
 
 
 @app.command(cls=AlgorithmCommand)
-def pretrain(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None) -> None:
+def pretrain(
+    words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = ""
+) -> None:
     """Train a generator from nothing, on the embedded world or on your own pictures with captions."""
     settings = split_config(words)
     from ..workflows.train import train_pretrain
 
-    _done(train_pretrain(*settings, out, resume, data))
+    _done(train_pretrain(*settings, out, resume, data, track))
 
 
 @app.command(cls=AlgorithmCommand)
-def clip(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None) -> None:
+def clip(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
     """Train an image tower and a text tower on pictures with captions."""
     settings = split_config(words)
     from ..workflows.train import train_clip
 
-    _done(train_clip(*settings, out, resume, data))
+    _done(train_clip(*settings, out, resume, data, track))
 
 
 @app.command(cls=AlgorithmCommand)
-def refl(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None) -> None:
+def refl(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
     """Improve a generator by the gradient of a reward through a late step (ReFL)."""
     settings = split_config(words)
     from ..workflows.refl import train_refl
 
-    _done(train_refl(*settings, out, resume, data))
+    _done(train_refl(*settings, out, resume, data, track))

@@ -23,15 +23,17 @@ from .follow import follow
 from .load import load_generator
 from .runs import Run, open_run, read_settings
 from .sample import check_words, one_reward, zscore_scale
+from .sinks import open_sinks, sink_names
 from .train import read_captioned
 from .versions import weight_hash
 
 HELD_OUT = ("sharpness", "harmony")
 
 
-def train_refl(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None) -> Run:
+def train_refl(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
     """Tune a generator with a reward's gradient; data: captioned pictures for the pretraining loss."""
     config = read_settings(refl.Config, config_path, overrides, resume)
+    sink_names(track)
     generator = load_tunable(config.model, config.lora_rank)
     prompts = read_prompts(config.prompts) if config.prompts else training_prompts(config.seed)
     check_words(generator, prompts)
@@ -40,7 +42,7 @@ def train_refl(config_path=None, overrides: Sequence[str] = (), out=None, resume
     if config.reward_std == 1.0 and config.reward_mean == 0.0 and resume is None:
         config = standardised(config, generator, reward, prompts)
     run = open_run(config, out, resume, {"model": weight_hash(getattr(generator, "parts", generator.network))})
-    tune(generator, reward, prompts, pictures(generator, config, data), config, run)
+    tune(generator, reward, prompts, pictures(generator, config, data), config, run, track)
     return run
 
 
@@ -86,7 +88,13 @@ def picture_side(generator: Any) -> int:
 
 
 def tune(
-    generator: Any, reward: Reward, prompts: Sequence[Prompt], batches: Batches | None, config: refl.Config, run: Run
+    generator: Any,
+    reward: Reward,
+    prompts: Sequence[Prompt],
+    batches: Batches | None,
+    config: refl.Config,
+    run: Run,
+    track: str = "",
 ) -> TrainingState:
     """Run or resume ReFL; the averaged weights end up in the generator and in the run's folder."""
     state = begin(generator.network, config.optimiser)
@@ -94,7 +102,7 @@ def tune(
     watched = [load_reward(name) for name in HELD_OUT if name != reward.name]
     held_out = evaluation_prompts(8, seed=1) if not config.prompts else prompts
     records = refl.train(generator, reward, prompts, batches, config, state, watched, held_out)
-    follow(run, records, state, config.steps)
+    follow(run, records, state, config.steps, open_sinks(track, run, state.step))
     state.keep_average()
     generator.save(str(run.folder))
     return state

@@ -73,10 +73,15 @@ class Trackio(_Online):
 SINKS: Mapping[str, Callable[[Run, int], Sink]] = {"tensorboard": TensorBoard, "wandb": Wandb, "trackio": Trackio}
 
 
-def open_sinks(names: str, run: Run, start: int = 0) -> list[Sink]:
-    """names: comma-separated, may be empty. start: the step at which a resumed run goes on."""
+def sink_names(names: str) -> list[str]:
+    """names: comma-separated, may be empty. Raises UnknownName."""
     wanted = [n.strip() for n in names.split(",") if n.strip()]
     for name in wanted:
         if name not in SINKS:
             raise UnknownName("sink", name, SINKS)
-    return [SINKS[name](run, start) for name in wanted]
+    return wanted
+
+
+def open_sinks(names: str, run: Run, start: int = 0) -> list[Sink]:
+    """names: comma-separated, may be empty. start: the step at which a resumed run goes on."""
+    return [SINKS[name](run, start) for name in sink_names(names)]

@@ -16,7 +16,7 @@ from ..data.captioned import Captioned
 from ..data.datasets import from_csv, from_folder, from_tar, read_table
 from ..data.grid import save_grid
 from ..encoders.tiny_clip import TinyClip, TowerConfig
-from ..encoders.words import Vocabulary
+from ..encoders.words import Vocabulary, split_words
 from ..errors import TastemakerError
 from ..generators.networks import NetworkConfig
 from ..generators.tiny_flow import TinyFlow
@@ -27,11 +27,15 @@ from ..world.dataset import noisy_world
 from ..world.grammar import evaluation_prompts, prompt_of, swapped, vocabulary
 from .follow import follow
 from .runs import Run, open_run, read_settings
+from .sinks import open_sinks, sink_names
 
 
-def train_pretrain(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None) -> Run:
+def train_pretrain(
+    config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track=""
+) -> Run:
     """Pretrain a tiny flow transformer on the noisy world, or on one's own captioned pictures."""
     config = read_settings(pretrain.Config, config_path, overrides, resume)
+    sink_names(track)
     dataset, kept_out, words = captioned_data(data, config, noisy_world)
     run = open_run(config, out, resume)
     side = config.size // config.scale
@@ -47,6 +51,7 @@ def train_pretrain(config_path=None, overrides: Sequence[str] = (), out=None, re
         sampled(records, generator, state, run, grid_prompts(data, dataset, kept_out), config),
         state,
         config.steps,
+        open_sinks(track, run, state.step),
     )
     with state.ema_weights():
         generator.recipe = run_recipe(run, state)
@@ -55,9 +60,10 @@ def train_pretrain(config_path=None, overrides: Sequence[str] = (), out=None, re
     return run
 
 
-def train_clip(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None) -> Run:
+def train_clip(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
     """Train tiny-clip on the clean and degraded world with true captions, or on one's own captioned pictures."""
     config = read_settings(clip.Config, config_path, overrides, resume)
+    sink_names(track)
     dataset, _, words = captioned_data(data, config, true_world)
     run = open_run(config, out, resume)
     shape = TowerConfig(config.size, config.width, config.depth, heads=config.width // 32)
@@ -67,7 +73,8 @@ def train_clip(config_path=None, overrides: Sequence[str] = (), out=None, resume
     run.restore(state)
     batches = Batches(dataset, config.batch_size, config.seed)
     negatives = world_negatives if data is None else no_negatives
-    follow(run, clip.train(towers, batches, negatives, config, state), state, config.steps)
+    records = clip.train(towers, batches, negatives, config, state)
+    follow(run, records, state, config.steps, open_sinks(track, run, state.step))
     with state.ema_weights():
         towers.recipe = run_recipe(run, state)
         towers.network.cpu()
@@ -119,8 +126,7 @@ def grid_prompts(data: Path | None, dataset: Any, kept_out: Captioned | None) ->
     """What the sample grids show: the world's tasks, or captions of one's own pictures, held-out ones last."""
     if data is None:
         return evaluation_prompts(4)
-    count = min(16, len(dataset))
-    return [dataset.prompt(i * len(dataset) // count) for i in range(count)]
+    return [own.prompt(i * len(own) // 12) for own in (dataset, kept_out) if own is not None for i in range(12)]
 
 
 def sampled(
@@ -138,7 +144,7 @@ def sampled(
 
 def known_words(text: str, words: Vocabulary) -> str:
     """The part of a caption that the model reads."""
-    return " ".join([w for w in text.lower().replace(",", " ").split() if w in words.number][: words.length])
+    return " ".join([w for w in split_words(text) if w in words.number][: words.length])
 
 
 @contextlib.contextmanager
