@@ -2,14 +2,16 @@
 
     python -m benchmarks.resume [--kills 8]
 
-A small tiny-flow is pretrained in a process of its own, a checkpoint every 4 steps. It is killed at a random moment
-of its training and resumed, `--kills` times or until it has finished. Row written: resume_difference, the number of
-weights that are not equal bit for bit. Exit code 1 where there is any, or where nothing could be killed.
+A small tiny-flow is pretrained by `train pretrain` in a process of its own, a checkpoint every 4 steps. It is killed
+at a random moment of its training and resumed, `--kills` times or until it has finished. Row written:
+resume_difference, the number of weights that are not equal bit for bit. Exit code 1 where there is any, or where
+nothing could be killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import subprocess
 import sys
@@ -20,36 +22,20 @@ from pathlib import Path
 import torch
 
 from benchmarks.rows import write
-from tastemaker.algorithms.optimise import OptimiserConfig, begin
-from tastemaker.algorithms.pretrain import Config, train
-from tastemaker.data.batches import Batches
-from tastemaker.encoders.words import Vocabulary
-from tastemaker.generators.networks import NetworkConfig
-from tastemaker.generators.tiny_flow import TinyFlow
 from tastemaker.weights import load_weights
-from tastemaker.workflows.follow import follow
-from tastemaker.workflows.runs import open_run
-from tastemaker.world.dataset import noisy_world
-from tastemaker.world.grammar import vocabulary
+from tastemaker.workflows import train
 
-CONFIG = Config(
-    steps=120, batch_size=8, size=32, width=64, depth=2, compile=False, optimiser=OptimiserConfig(1e-3, ema_decay=0.9)
-)
+SETTINGS = ["steps=120", "batch_size=8", "size=32", "width=64", "depth=2", "compile=false", "sample_every=50"]
 
 
 def run_training(folder: Path) -> None:
-    """From the beginning, or on from where the folder is; ends with FOLDER/model.safetensors."""
+    """`train pretrain`, from the beginning or on from where the folder is; ends with FOLDER/model.safetensors."""
     torch.set_num_threads(1)
-    resume = folder if (folder / "config.yaml").is_file() else None
-    run = open_run(CONFIG, folder, resume)
-    shape = NetworkConfig(CONFIG.size, CONFIG.patch, CONFIG.width, CONFIG.depth, 2)
-    generator = TinyFlow.new(shape, Vocabulary(vocabulary(), CONFIG.words), CONFIG.seed)
-    state = begin(generator.network, CONFIG.optimiser)
-    run.restore(state)
-    batches = Batches(noisy_world(0, CONFIG.size), CONFIG.batch_size, CONFIG.seed)
-    follow(run, train(generator, batches, CONFIG, state), state, CONFIG.steps, every_steps=4)
-    with state.ema_weights():
-        generator.save(folder)
+    train.follow = functools.partial(train.follow, every_steps=4)  # the command itself saves by the clock
+    if (folder / "config.yaml").is_file():
+        train.train_pretrain(resume=folder)
+    else:
+        train.train_pretrain(overrides=SETTINGS, out=folder)
 
 
 def started(folder: Path) -> subprocess.Popen:
@@ -67,7 +53,10 @@ def killed(folder: Path, kills: int) -> int:
             time.sleep(rng.uniform(0.0, 1.0))
             count += child.poll() is None
             child.kill()
-        child.wait()
+        if child.wait() > 0:  # not a signal
+            raise SystemExit(
+                "the training ended with an error; run it alone: python -m benchmarks.resume --train DIR"
+            )
     return count
 
 
