@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
+from ..allocator import keep_freed_memory
 from ..errors import TastemakerError
 from . import demo, evaluate, models, report, sample, score, search, train
 
@@ -28,6 +29,7 @@ for group in (train, search, evaluate):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 2 for what the user can mend, 130 where it was interrupted."""
+    keep_freed_memory()
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -66,12 +67,18 @@ class Batches:
             batch_sampler=_From(self, step),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=_collate_caught,
+            worker_init_fn=_leave_interrupts,
             generator=torch.Generator(),  # else the loader draws its base seed from the global state
         )
         for batch in loader:
             if isinstance(batch, TastemakerError):
                 raise batch
             yield batch
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the training process alone decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def collate(pairs: Sequence[Pair]) -> tuple[Tensor, list[Prompt]]:

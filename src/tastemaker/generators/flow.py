@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TastemakerError
-from ..protocols import Codec, Condition, Draw, Plan, State
+from ..protocols import Codec, Condition, Draw, Plan, State, Transition
 from ..randomness import noise, stream
 from .guidance import guided, negative_of
 from .paths import interpolate, velocity_to_x1
@@ -103,7 +103,8 @@ class FlowGenerator:
         condition = self.prepare(condition)
         return lambda x, t: guided(self.predict_velocity, self.prepare, x, t, condition)
 
-    def _transition(self, state: State):
+    def transition(self, state: State) -> Transition:
+        """The distribution of each particle's next x: what `advance` draws from and `log_prob` reads."""
         times = torch.tensor(state.plan.times, dtype=torch.float32)
         t, s = times[state.step].to(state.x.device), times[state.step + 1].to(state.x.device)
         return state.plan.sampler(self.guided_velocity(state.condition), state.x, t, s, state.plan.eta)
@@ -115,7 +116,7 @@ class FlowGenerator:
                 f"cannot advance past the last of {state.plan.steps} steps; drop particles that are done"
             )
         with torch.set_grad_enabled(grad):
-            step = self._transition(state)
+            step = self.transition(state)
             x = step.mean
             if (step.std > 0).any():
                 draw = state.noise("step") if noise is None else noise
@@ -124,7 +125,7 @@ class FlowGenerator:
 
     def log_prob(self, before: State, after: State) -> Tensor:
         """log p(after | before), a sum in nats, (B,). Its gradient is the score function's."""
-        step = self._transition(before)
+        step = self.transition(before)
         if (step.std <= 0).any():
             raise TastemakerError(
                 "a deterministic step has no density: sample with `sde`, or with `ddim` at eta > 0, and leave out "

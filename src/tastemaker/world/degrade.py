@@ -36,7 +36,7 @@ def clutter(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         x, y = rng.uniform(0, size, 2)
         if rng.random() < 0.4:
             name, color = str(rng.choice(OBJECTS)), str(rng.choice(COLORS))
-            scrap = sprite(name, color, max(int(rng.integers(5, 9) * size / SIZE), 3), bool(rng.random() < 0.5))
+            scrap = sprite(name, color, max(int(rng.integers(5, 9) * size / SIZE), 3))
             stamp(picture, scrap, x, y)
         else:
             side = max(int(rng.integers(2, 6) * size / SIZE), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from .grammar import COLORS
 from .sprites import sprite
 
 SIZE = 64  # the side that placements are thought in; other sides are drawn to scale
+LATTICE = 4  # pixels between places: few enough that a small generator learns where things stand in minutes
+SIDES = {1: (32, 40), 2: (24, 28), 3: (20, 24), 4: (20, 24)}  # pixels, by how many objects there are
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,6 @@ class Item:
     x: float
     y: float
     side: float
-    mirrored: bool = False
 
     @property
     def box(self) -> Box:
@@ -44,16 +45,22 @@ def compose(spec: Mapping[str, Any], seed: int) -> Scene:
     rng = stream(seed, purpose="scene")
     wanted = [(c["class"], c.get("color")) for c in spec["include"] for _ in range(c["count"])]
     relation = next((c["position"][0] for c in spec["include"] if "position" in c), None)
-    low, high = {1: (26, 42), 2: (20, 29), 3: (17, 25), 4: (16, 23)}[len(wanted)]
-    for attempt in range(400):
-        side = rng.uniform(low, high, len(wanted)) * (0.995**attempt)
-        x, y = (rng.uniform(side / 2, SIZE - side / 2) for _ in range(2))
-        items = tuple(Item(n, c, *map(float, p)) for (n, c), *p in zip(wanted, x, y, side))
-        if _apart(items) and (relation is None or _related(items[1], items[0], relation)):
-            break
-    else:
-        raise AssertionError(f"no room for {spec}")
-    return Scene(tuple(_dress(rng, i) for i in items), _background(rng))
+    for _ in range(40):
+        for row in _places(rng, len(wanted)):
+            items = tuple(Item(name, color, *place) for (name, color), place in zip(wanted, row.tolist()))
+            if relation is None or _related(items[1], items[0], relation):
+                return Scene(tuple(_dress(rng, i) for i in items), _background(rng))
+    raise AssertionError(f"no room for {spec}")
+
+
+def _places(rng: np.random.Generator, count: int, tries: int = 64, gap: float = 1.0) -> np.ndarray:
+    """(tries at most, count, 3): x, y and side of objects that keep apart."""
+    side = rng.choice(SIDES[count], (tries, count))
+    x, y = (side / 2 + LATTICE * rng.integers(0, (SIZE - side) // LATTICE + 1) for _ in range(2))
+    i, j = np.triu_indices(count, 1)
+    offset = np.maximum(abs(x[:, i] - x[:, j]), abs(y[:, i] - y[:, j]))
+    apart = (offset >= (side[:, i] + side[:, j]) / 2 + gap).all(1)
+    return np.stack([x, y, side], -1)[apart]
 
 
 def draw(scene: Scene, size: int = SIZE) -> np.ndarray:
@@ -61,7 +68,7 @@ def draw(scene: Scene, size: int = SIZE) -> np.ndarray:
     picture = _gradient(scene.background, size)
     for item in scene.items:
         side = max(int(round(item.side * size / SIZE)), 2)
-        stamp(picture, sprite(item.name, item.color, side, item.mirrored), item.x * size / SIZE, item.y * size / SIZE)
+        stamp(picture, sprite(item.name, item.color, side), item.x * size / SIZE, item.y * size / SIZE)
     return np.clip(picture, 0, 1, out=picture)
 
 
@@ -78,23 +85,14 @@ def stamp(picture: np.ndarray, rgba: np.ndarray, x: float, y: float) -> None:
     under += part[..., :3]
 
 
-def _apart(items: tuple[Item, ...], gap: float = 1.0) -> bool:
-    return all(
-        max(abs(a.x - b.x), abs(a.y - b.y)) >= (a.side + b.side) / 2 + gap
-        for i, a in enumerate(items)
-        for b in items[:i]
-    )
-
-
 def _related(a: Item, b: Item, relation: str) -> bool:
     """The relation holds with room to spare, and no other does."""
     return relations(a.box, b.box, margin=0.14) == {relation} == relations(a.box, b.box, margin=0.08)
 
 
 def _dress(rng: np.random.Generator, item: Item) -> Item:
-    mirrored = bool(rng.random() < 0.5)
-    any_color = str(rng.choice(COLORS)) if rng.random() < 0.25 else None
-    return Item(item.name, item.color or any_color, item.x, item.y, item.side, mirrored)
+    any_color = str(rng.choice(COLORS)) if rng.random() < 0.15 else None
+    return replace(item, color=item.color or any_color)
 
 
 def _background(rng: np.random.Generator):

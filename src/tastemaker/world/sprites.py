@@ -1,4 +1,4 @@
-"""The art: Noto emoji, tinted, mirrored and resized. Float32 (S, S, 4) in [0, 1], colour premultiplied."""
+"""The art: Noto emoji, tinted and resized. Float32 (S, S, 4) in [0, 1], colour premultiplied."""
 
 from __future__ import annotations
 
@@ -49,10 +49,9 @@ def tint(rgba: np.ndarray, color: str) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=20_000)
-def sprite(name: str, color: str | None, size: int, mirrored: bool) -> np.ndarray:
+def sprite(name: str, color: str | None, size: int) -> np.ndarray:
     """(size, size, 4) float32, premultiplied by alpha."""
     rgba = art(name) if color is None else tinted(name, color)
     small = Image.fromarray(rgba).resize((size, size), Image.Resampling.LANCZOS)
     array = np.asarray(small, dtype=np.float32) / 255
-    array = np.concatenate([array[..., :3] * array[..., 3:], array[..., 3:]], -1)
-    return np.ascontiguousarray(array[:, ::-1]) if mirrored else array
+    return np.concatenate([array[..., :3] * array[..., 3:], array[..., 3:]], -1)
