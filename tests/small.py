@@ -18,7 +18,7 @@ def shaken(network, seed, scale):
 
 
 def tiny_flow(size=16, seed=0, scale=0.05, enlarge=1):
-    config = NetworkConfig(size=size, patch=8, width=32, depth=1, heads=1, refine=4, scale=enlarge)
+    config = NetworkConfig(size=size, patch=8, width=32, depth=1, heads=1, channels=8, scale=enlarge)
     generator = TinyFlow.new(config, Vocabulary(vocabulary(), 12), seed)
     shaken(generator.network, seed, scale)
     return generator

@@ -42,11 +42,11 @@ class Config:
     """side of the pictures, pixels"""
     scale: int = 2
     """pixels of the picture for one that the flow draws, a side; a decoder adds the details; 1: no decoder"""
-    patch: int = 8
-    """side of a patch, in pixels of the flow; half of it costs four times the time"""
-    width: int = 160
+    patch: int = 4
+    """side of a patch, in pixels of the flow, even; half of it costs four times the time"""
+    width: int = 128
     """of the network; a multiple of 32"""
-    depth: int = 6
+    depth: int = 4
     """transformer blocks"""
     words: int = 12
     """the longest caption that is read"""

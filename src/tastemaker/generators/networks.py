@@ -1,7 +1,7 @@
 """The small transformer of the embedded generators, in the manner of JiT (Li & He 2025, arXiv 2511.13720).
 
-Image patches and caption words are tokens of one sequence. Letters: B batch, N image tokens, L caption tokens,
-M all tokens, D width, P patch.
+Image patches and caption words are tokens of one sequence; convolutions stand before and behind it. Letters: B batch,
+N image tokens, L caption tokens, M all tokens, D width, C channels.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class NetworkConfig:
     """Shape of a tiny generator's network."""
 
     size: int = 32  # side of what the flow draws, pixels
-    patch: int = 8  # side of a patch, pixels
-    width: int = 160  # D
-    depth: int = 6  # transformer blocks
-    heads: int = 5  # of attention
+    patch: int = 4  # side of a patch, pixels; even
+    width: int = 128  # D
+    depth: int = 4  # transformer blocks
+    heads: int = 4  # of attention
     registers: int = 2  # extra tokens that carry no input
-    refine: int = 24  # channels of the convolutions that smooth patch borders
+    channels: int = 48  # C of the convolutions at half the patch
     scale: int = 2  # pixels of the picture for one of the flow, a side; 1: the flow draws the picture itself
     decoder: int = 32  # channels of the decoder that enlarges
 
@@ -52,7 +52,7 @@ class Block(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.norm_q, self.norm_k = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.table = nn.Parameter(torch.randn(6, width) * width**-0.5)
+        self.table = nn.Parameter(torch.tensor([0.0, 0, 1, 0, 0, 1])[:, None].repeat(1, width))  # gates open
 
     def forward(self, h: Tensor, modulation: Tensor) -> Tensor:
         scale1, shift1, gate1, scale2, shift2, gate2 = (modulation + self.table).unsqueeze(2).unbind(1)  # (B, 1, D)
@@ -65,46 +65,65 @@ class Block(nn.Module):
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
+class Residual(nn.Module):
+    """Two convolutions, the second modulated by (B, D) (Dhariwal & Nichol 2021, arXiv 2105.05233, section 3.1)."""
+
+    def __init__(self, channels: int, out: int, width: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, out)
+        self.first, self.second = nn.Conv2d(channels, out, 3, padding=1), nn.Conv2d(out, out, 3, padding=1)
+        self.modulate = nn.Linear(width, 2 * out)
+        self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
+
+    def forward(self, h: Tensor, about: Tensor) -> Tensor:
+        scale, shift = self.modulate(about)[:, :, None, None].chunk(2, 1)  # (B, C, 1, 1)
+        inner = self.norm2(self.first(F.silu(self.norm1(h)))) * (1 + scale) + shift
+        return self.skip(h) + self.second(F.silu(inner))
+
+
 class TinyFlowNetwork(nn.Module):
     """Predicts the clean picture x1 from a noisy one.
 
-    The caption's words join the sequence, and their mean joins the time in the modulation. Convolutions over the
-    drawn and the noisy picture take the seams between patches away.
+    Convolutions make the patches and draw them again, with a skip between (U-ViT, Bao et al. 2022, arXiv 2209.12152,
+    keeps such skips too): an object looks the same wherever it stands, which patches alone have to learn place by
+    place. Between them a transformer decides what stands where; the caption's words are tokens of its sequence, and
+    their mean joins the time in the modulation.
     """
 
     def __init__(self, config: NetworkConfig, words: int, length: int):
         super().__init__()
-        self.config, width = config, config.width
+        self.config, width, channels = config, config.width, config.channels
         self.tokens = (config.size // config.patch) ** 2  # N
-        self.patchify = nn.Linear(3 * config.patch**2, width)
+        pixels = 3 * (config.patch // 2) ** 2
+        self.enter, self.down = nn.Conv2d(pixels, channels, 3, padding=1), Residual(channels, channels, width)
+        self.patchify = nn.Conv2d(channels, width, 2, 2)
         self.word = nn.Embedding(words, width)
-        self.place = nn.Parameter(torch.randn(1, config.registers + length + self.tokens, width) * 0.02)
-        self.register = nn.Parameter(torch.randn(1, config.registers, width) * 0.02)
+        self.place = nn.Parameter(torch.randn(1, config.registers + length + self.tokens, width) * 0.1)
+        self.register = nn.Parameter(torch.randn(1, config.registers, width) * 0.1)
         self.time, self.caption = TimeEmbedding(width), nn.Linear(width, width)
-        self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.modulate = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
-        self.norm, self.draw = nn.RMSNorm(width), nn.Linear(width, 3 * config.patch**2)
-        self.refine = nn.Sequential(
-            nn.Conv2d(6, config.refine, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(config.refine, config.refine, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(config.refine, 3, 3, padding=1),
-        )  # fmt: skip
-        for last in (self.draw, self.refine[-1], self.modulate[1]):
+        self.norm, self.unpatchify = nn.RMSNorm(width), nn.ConvTranspose2d(width, channels, 2, 2)
+        self.up, self.norm_out = Residual(2 * channels, channels, width), nn.GroupNorm(8, channels)
+        self.leave = nn.Conv2d(channels, pixels, 3, padding=1)
+        for last in (self.leave, self.modulate):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, t: Tensor, words: Tensor) -> Tensor:
         """x (B, 3, H, W) in [-1, 1] plus noise, t (B,), words (B, L) int64 -> x1 (B, 3, H, W)."""
-        patch, side = self.config.patch, self.config.size // self.config.patch
+        side, half = self.config.size // self.config.patch, self.config.patch // 2
         caption = self.word(words)  # (B, L, D)
-        patches = self.patchify(F.pixel_unshuffle(x, patch).flatten(2).transpose(1, 2))  # (B, N, D)
+        about = F.silu(self.time(t) + self.caption(caption.mean(1)))  # (B, D)
+        fine = self.down(self.enter(F.pixel_unshuffle(x, half)), about)  # (B, C, H / half, W / half)
+        patches = self.patchify(fine).flatten(2).transpose(1, 2)  # (B, N, D)
         h = torch.cat([self.register.expand(len(x), -1, -1), caption, patches], 1) + self.place  # (B, M, D)
-        modulation = self.modulate(self.time(t) + self.caption(caption.mean(1))).unflatten(-1, (6, -1))
+        modulation = self.modulate(about).unflatten(-1, (6, -1))
         for block in self.blocks:
             h = block(h, modulation)
-        drawn = self.draw(self.norm(h[:, -self.tokens :])).transpose(1, 2).unflatten(2, (side, side))
-        drawn = F.pixel_shuffle(drawn, patch)
-        return drawn + self.refine(torch.cat([drawn, x], 1))
+        coarse = self.norm(h[:, -self.tokens :]).transpose(1, 2).unflatten(2, (side, side))  # (B, D, side, side)
+        h = self.up(torch.cat([self.unpatchify(coarse), fine], 1), about)
+        return F.pixel_shuffle(self.leave(F.silu(self.norm_out(h))), half)
 
 
 class Enlarger(nn.Module):
