@@ -87,7 +87,7 @@ class TinyFlowNetwork(nn.Module):
     Convolutions make the patches and draw them again, with a skip between (U-ViT, Bao et al. 2022, arXiv 2209.12152,
     keeps such skips too): an object looks the same wherever it stands, which patches alone have to learn place by
     place. Between them a transformer decides what stands where; the caption's words are tokens of its sequence, and
-    their mean joins the time in the modulation.
+    their sum joins the time in the modulation.
     """
 
     def __init__(self, config: NetworkConfig, words: int, length: int):
@@ -97,7 +97,7 @@ class TinyFlowNetwork(nn.Module):
         pixels = 3 * (config.patch // 2) ** 2
         self.enter, self.down = nn.Conv2d(pixels, channels, 3, padding=1), Residual(channels, channels, width)
         self.patchify = nn.Conv2d(channels, width, 2, 2)
-        self.word = nn.Embedding(words, width)
+        self.word = nn.Embedding(words, width, padding_idx=0)  # the null caption is all zeros
         self.place = nn.Parameter(torch.randn(1, config.registers + length + self.tokens, width) * 0.1)
         self.register = nn.Parameter(torch.randn(1, config.registers, width) * 0.1)
         self.time, self.caption = TimeEmbedding(width), nn.Linear(width, width)
@@ -114,7 +114,7 @@ class TinyFlowNetwork(nn.Module):
         """x (B, 3, H, W) in [-1, 1] plus noise, t (B,), words (B, L) int64 -> x1 (B, 3, H, W)."""
         side, half = self.config.size // self.config.patch, self.config.patch // 2
         caption = self.word(words)  # (B, L, D)
-        about = F.silu(self.time(t) + self.caption(caption.mean(1)))  # (B, D)
+        about = F.silu(self.time(t) + self.caption(caption.sum(1) / 2))  # (B, D)
         fine = self.down(self.enter(F.pixel_unshuffle(x, half)), about)  # (B, C, H / half, W / half)
         patches = self.patchify(fine).flatten(2).transpose(1, 2)  # (B, N, D)
         h = torch.cat([self.register.expand(len(x), -1, -1), caption, patches], 1) + self.place  # (B, M, D)
