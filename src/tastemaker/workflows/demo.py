@@ -110,15 +110,13 @@ def run_demo(
 
 
 def settings_of(model: str, rewards, prompts: Path | None, seed: int, steps: int | None) -> Settings:
-    own = prompts is not None or model != "tiny-flow"
-    names = tuple(rewards or (("sharpness", "harmony") if own and model != "tiny-flow" else ("alignment",)))
+    names = tuple(rewards or (("alignment",) if model == "tiny-flow" else ("sharpness", "harmony")))
     config = refl.Config(
         steps=steps or refl.Config.steps,
         model=model,
         reward=",".join(names),
         prompts=str(prompts or ""),
         seed=seed,
-        optimiser=refl.Config().optimiser,
     )
     return Settings(model, names, str(prompts or ""), seed, refl=config)
 
