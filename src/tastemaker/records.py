@@ -43,6 +43,53 @@ class Provenance:
     preprocessing: str = ""
 
 
+CHOICES = ("a", "b", "tie", "both_bad", "skip")
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One person's answer to "which of these two pictures?", as given, for good.
+
+    image_a, image_b: sha256 of the picture files, hex; a is the picture that the record names first, wherever it was
+    shown. choice: one of CHOICES. annotator: a pseudonym. about: what else is known, such as shown order,
+    milliseconds or guideline version; kept through imports and exports.
+    """
+
+    prompt_id: str
+    prompt: str
+    image_a: str
+    image_b: str
+    choice: str
+    annotator: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One person's mark for one picture on one scale, such as `overall`, `alignment` or `fidelity` from 1 to 7."""
+
+    prompt_id: str
+    prompt: str
+    image: str
+    scale: str
+    value: float
+    annotator: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One person's order of the pictures of one prompt. slots: the slot of each picture, 1 best; equal slots are a tie
+    and slots may stay empty, so the number is an order and not a distance."""
+
+    prompt_id: str
+    prompt: str
+    images: tuple[str, ...]
+    slots: tuple[int, ...]
+    annotator: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class StepRecord:
     """What one training step yields: named figures, and pictures worth a look (paths or nothing)."""
