@@ -79,8 +79,9 @@ class Rating:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One person's order of the pictures of one prompt. slots: the slot of each picture, 1 best; equal slots are a tie
-    and slots may stay empty, so the number is an order and not a distance."""
+    """One person's order of the pictures of one prompt. slots: the slot of each picture, 1 best.
+
+    Equal slots are a tie and slots may stay empty, so the number is an order and not a distance."""
 
     prompt_id: str
     prompt: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TastemakerError
+from .muon import Muon
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW (arXiv 1711.05101) with warm-up, clipping and averaged weights. A step is one call of `update`."""
+    """AdamW (arXiv 1711.05101), with warm-up, clipping and averaged weights. A step is one call of `update`."""
 
     learning_rate: float = 1e-4
     """the highest step size"""
@@ -38,6 +39,8 @@ class OptimiserConfig:
     """gradients longer than this are shortened to it; inf: never"""
     ema_decay: float = 0.0
     """averaging rate of the weights per optimiser step, such as 0.999; 0: no average is kept"""
+    muon_scale: float = 0.0
+    """above 0: Muon steps the hidden matrices, with this multiple of the step size, such as 5; 0: AdamW steps all"""
     accumulate: int = 1
     """steps whose gradients are averaged into one optimiser step"""
 
@@ -146,7 +149,7 @@ class TrainingState:
 
     def _apply(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.ema is not None:
@@ -206,19 +209,29 @@ class TrainingState:
         set_rng_state(saved["rng"])
 
 
-def begin(network: nn.Module, config: OptimiserConfig) -> TrainingState:
-    """A fresh state at step 0. Raises TastemakerError where the network has nothing to train."""
+def begin(network: nn.Module, config: OptimiserConfig, hidden: Collection[str] = ()) -> TrainingState:
+    """A fresh state at step 0. hidden: names of the weights that Muon steps where the config asks for it.
+
+    Raises TastemakerError where the network has nothing to train.
+    """
     weights = trainable(network)
     if not weights:
         raise TastemakerError("the network has no trainable weights; switch requires_grad on, or add an adapter")
-    matrices = [p for p in weights.values() if p.ndim > 1]
-    vectors = [p for p in weights.values() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    on_cuda = all(p.is_cuda for p in weights.values())
-    how = {"fused": True} if on_cuda else {"foreach": True}
-    optimiser = torch.optim.AdamW([g for g in groups if g["params"]], config.learning_rate, config.betas, **how)
     ema = {n: p.detach().float().clone() for n, p in weights.items()} if config.ema_decay else None
+    optimiser = _optimiser(weights, config, set(hidden) if config.muon_scale else set())
     return TrainingState(network, config, optimiser, ema, _weights=weights)
+
+
+def _optimiser(weights: dict[str, nn.Parameter], config: OptimiserConfig, hidden: set[str]) -> torch.optim.AdamW:
+    others = [p for name, p in weights.items() if name not in hidden]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay, "scale": 1.0},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "scale": 1.0},
+        {"params": [weights[name] for name in sorted(hidden)], "momentum": 0.95, "scale": config.muon_scale},
+    ]
+    groups = [g for g in groups if g["params"]]
+    how = {"fused": True} if all(p.is_cuda for p in weights.values()) else {"foreach": True}
+    return (Muon if hidden else torch.optim.AdamW)(groups, config.learning_rate, config.betas, **how)
 
 
 def _match(what: str, ours: dict[str, Any], theirs: dict[str, Tensor]) -> None:

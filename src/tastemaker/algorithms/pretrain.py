@@ -26,9 +26,9 @@ from .optimise import OptimiserConfig, TrainingState
 class Config:
     """Pretraining: how long, how large the batches, what to drop."""
 
-    steps: int = 20_000
+    steps: int = 10_000
     """optimiser steps"""
-    batch_size: int = 64
+    batch_size: int = 32
     """pictures a step"""
     caption_dropout: float = 0.1
     """share of captions replaced by the null condition, in [0, 1]"""
@@ -59,7 +59,7 @@ class Config:
     workers: int = 0
     """processes that prepare pictures; 0: the training process does"""
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=1e-3, warmup_steps=500, ema_decay=0.9995)
+        default_factory=lambda: OptimiserConfig(2e-3, warmup_steps=100, ema_decay=0.999, muon_scale=5.0)
     )
 
     def __post_init__(self) -> None:

@@ -65,6 +65,13 @@ class TinyFlow(FlowGenerator):
         """Everything that pretraining trains; ReFL and its kind train `network` alone."""
         return nn.ModuleDict({"network": self.network, "decoder": self.decoder})
 
+    @property
+    def hidden(self) -> list[str]:
+        """Names in `parts` of the matrices between the first and the last layer, for Muon."""
+        inside = ("down", "patchify", "blocks", "unpatchify", "up", "caption", "modulate")
+        names = (name for name, p in self.network.named_parameters() if p.ndim > 1 and not name.endswith("table"))
+        return [f"network.{name}" for name in names if name.split(".")[0] in inside]
+
     def codec_loss(self, images: Tensor, draw: Draw) -> Tensor:
         """How far the decoder is from the picture, mean absolute difference, (B,). The small one is roughened a
         little first, since the flow's own drawings are never quite clean."""

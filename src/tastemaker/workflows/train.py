@@ -42,7 +42,7 @@ def train_pretrain(
     shape = NetworkConfig(side, config.patch, config.width, config.depth, config.width // 32, scale=config.scale)
     generator = TinyFlow.new(shape, Vocabulary(words, config.words), config.seed)
     generator.parts.to(best_device())
-    state = begin(generator.parts, config.optimiser)
+    state = begin(generator.parts, config.optimiser, generator.hidden)
     run.restore(state)
     batches = Batches(dataset, config.batch_size, config.seed)
     records = pretrain.train(generator, batches, config, state)

@@ -14,8 +14,8 @@ from .grammar import COLORS
 from .sprites import sprite
 
 SIZE = 64  # the side that placements are thought in; other sides are drawn to scale
-LATTICE = 4  # pixels between places: few enough that a small generator learns where things stand in minutes
-SIDES = {1: (32, 40), 2: (24, 28), 3: (20, 24), 4: (20, 24)}  # pixels, by how many objects there are
+LATTICE = 8  # pixels between places: few enough that a small generator soon learns where things stand
+SIDES = {1: (32, 40), 2: (24, 32), 3: (24,), 4: (24,)}  # pixels, by how many objects there are
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ def compose(spec: Mapping[str, Any], seed: int) -> Scene:
     raise AssertionError(f"no room for {spec}")
 
 
-def _places(rng: np.random.Generator, count: int, tries: int = 64, gap: float = 1.0) -> np.ndarray:
-    """(tries at most, count, 3): x, y and side of objects that keep apart."""
+def _places(rng: np.random.Generator, count: int, tries: int = 64) -> np.ndarray:
+    """(tries at most, count, 3): x, y and side of objects that do not overlap."""
     side = rng.choice(SIDES[count], (tries, count))
     x, y = (side / 2 + LATTICE * rng.integers(0, (SIZE - side) // LATTICE + 1) for _ in range(2))
     i, j = np.triu_indices(count, 1)
     offset = np.maximum(abs(x[:, i] - x[:, j]), abs(y[:, i] - y[:, j]))
-    apart = (offset >= (side[:, i] + side[:, j]) / 2 + gap).all(1)
+    apart = (offset >= (side[:, i] + side[:, j]) / 2).all(1)
     return np.stack([x, y, side], -1)[apart]
 
 
