@@ -77,8 +77,9 @@ def shape_of(config: type[C], said: Mapping[str, Any], origin: str, needs: Seque
     return config(**network)  # type: ignore[arg-type]
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Load with a strict key and shape check, naming what does not fit."""
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, assign: bool = False) -> None:
+    """Load with a strict key and shape check, naming what does not fit. assign: the network was made on the meta
+    device and takes the tensors themselves, without a copy."""
     expected = network.state_dict()
     missing, surplus = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     shapes = [k for k in expected if k in tensors and expected[k].shape != tensors[k].shape]
@@ -89,7 +90,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None
             if v
         ]
         raise TastemakerError(f"{origin} does not fit the network: tensors {'; '.join(said)}")
-    network.load_state_dict(dict(tensors))
+    network.load_state_dict(dict(tensors), assign=assign)
 
 
 def file_hash(path: str | Path) -> str:
