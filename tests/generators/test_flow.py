@@ -9,7 +9,7 @@ from scipy import stats
 from torch.distributions import Normal
 
 from tastemaker.errors import TastemakerError
-from tastemaker.generators.flow import FlowGenerator, PixelCodec, uniform_times
+from tastemaker.generators.flow import FlowGenerator, PixelCodec, shifted_times, uniform_times
 from tastemaker.generators.samplers import ddim, ddpm, euler, heun, sde
 from tastemaker.protocols import Condition, Draw, Plan
 from tastemaker.sampling import finish
@@ -181,6 +181,8 @@ def test_the_reference_is_frozen_and_stays():
 
 def test_times_are_even_and_end_exactly():
     assert uniform_times(4) == (0, 0.25, 0.5, 0.75, 1.0) and uniform_times(3, 0.1, 0.9)[-1] == 0.9
+    assert shifted_times(4, 1.0) == uniform_times(4)
+    assert shifted_times(2, 3.0) == pytest.approx((0, 0.25, 1)) and shifted_times(5, 3.0)[-1] == 1
     assert len(uniform_times(7)) == 8 and Plan(euler, uniform_times(7)).steps == 7
 
 

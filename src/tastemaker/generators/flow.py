@@ -26,6 +26,12 @@ def uniform_times(steps: int, start: float = 0.0, end: float = 1.0) -> tuple[flo
     return tuple(start + (end - start) * i / steps for i in range(steps)) + (end,)
 
 
+def shifted_times(steps: int, shift: float) -> tuple[float, ...]:
+    """steps + 1 times, denser near the noise the larger shift is: t = u / (u + shift (1 - u)) of evenly spaced u.
+    Esser et al. 2024 (arXiv 2403.03206), Eq. 23, in our direction of time; shift 1 changes nothing."""
+    return tuple(u / (u + shift * (1 - u)) for u in uniform_times(steps))
+
+
 class PixelCodec:
     """Pixel-space generators work on [-1, 1]."""
 

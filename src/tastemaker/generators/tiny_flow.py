@@ -21,12 +21,13 @@ from ..encoders.words import Vocabulary
 from ..errors import TastemakerError
 from ..protocols import Condition, Draw, Plan
 from ..weights import fill, load_weights, save_weights, shape_of
-from .flow import FlowGenerator, PixelCodec, uniform_times
+from .flow import FlowGenerator, PixelCodec, shifted_times
 from .networks import Enlarger, NetworkConfig, TinyFlowNetwork
 from .paths import x1_to_velocity
 from .samplers import euler
 
 KIND = "tiny-flow"
+STEPS, SHIFT, GUIDANCE = 8, 2.0, 3.0  # of sampling: what drew most prompts right, see docs/world.md
 
 
 class HalfCodec:
@@ -49,10 +50,15 @@ class TinyFlow(FlowGenerator):
         config = network.config
         self.decoder = Enlarger(config.decoder, config.scale) if config.scale > 1 else nn.Identity()
         codec = HalfCodec(self.decoder) if isinstance(self.decoder, Enlarger) else PixelCodec()
-        plan = plan or Plan(euler, uniform_times(16))
-        super().__init__(network, (3, config.size, config.size), codec, plan, time_mean=-0.6, time_std=1.0)
+        plan, side = plan or self.native_plan(STEPS), config.size
+        super().__init__(network, (3, side, side), codec, plan, GUIDANCE, time_mean=-0.6, time_std=1.0)
         self.vocabulary, self.recipe = vocabulary, recipe or {}
         self.picture_size = config.size * config.scale
+
+    @staticmethod
+    def native_plan(steps: int) -> Plan:
+        """Euler, with shorter steps where the picture is decided."""
+        return Plan(euler, shifted_times(steps, SHIFT))
 
     @classmethod
     def new(cls, config: NetworkConfig, vocabulary: Vocabulary, seed: int = 0) -> TinyFlow:
