@@ -12,12 +12,27 @@ from itertools import combinations
 from pathlib import Path
 
 from ..errors import TastemakerError
-from ..records import Prompt, Ranking, Rating
+from ..records import Prompt, Ranking, Rating, Vote
 from .ratings import RatingsTable
 from .split import key_of, split_rows
 from .votes import Votes
 
 PREFERENCE = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}  # a skip is no answer
+
+
+def compared(answer: Vote | Ranking) -> Iterator[tuple[str, str, float]]:
+    """(a, b, preference) of a vote, or of every two pictures of a ranking; a skip gives nothing."""
+    if isinstance(answer, Vote):
+        if answer.choice in PREFERENCE:
+            yield answer.image_a, answer.image_b, PREFERENCE[answer.choice]
+        return
+    for (a, at_a), (b, at_b) in combinations(zip(answer.images, answer.slots), 2):
+        yield a, b, preferred(-at_a, -at_b)  # slot 1 is the best
+
+
+def preferred(a: float, b: float, margin: float = 0.0) -> float:
+    """1.0 where score a is above score b by more than the margin, 0.0 where it is below by as much, else 0.5."""
+    return 0.5 if abs(a - b) <= margin else float(a > b)
 
 
 @dataclass(frozen=True)
@@ -40,26 +55,11 @@ def pairs_of(votes: Votes) -> list[Pair]:
 
     "Both bad" counts as a tie, a skip gives nothing. Ratings are not read here: see `pairs_of_ratings`.
     """
-    return [*_voted(votes), *(pair for ranking in votes.rankings for pair in _ranked(votes, ranking))]
-
-
-def _voted(votes: Votes) -> Iterator[Pair]:
-    for vote in votes.votes:
-        if vote.choice in PREFERENCE:
-            a, b = votes.picture(vote.image_a), votes.picture(vote.image_b)
-            yield Pair(votes.prompt(vote), vote.prompt_id, a, b, PREFERENCE[vote.choice])
-
-
-def _ranked(votes: Votes, ranking: Ranking) -> Iterator[Pair]:
-    prompt, pictures = votes.prompt(ranking), [votes.picture(name) for name in ranking.images]
-    for i, j in combinations(range(len(pictures)), 2):
-        preference = preferred(-ranking.slots[i], -ranking.slots[j])
-        yield Pair(prompt, ranking.prompt_id, pictures[i], pictures[j], preference)
-
-
-def preferred(a: float, b: float, margin: float = 0.0) -> float:
-    """1.0 where score a is above score b by more than the margin, 0.0 where it is below by as much, else 0.5."""
-    return 0.5 if abs(a - b) <= margin else float(a > b)
+    return [
+        Pair(votes.prompt(answer), answer.prompt_id, votes.picture(a), votes.picture(b), preference)
+        for answer in (*votes.votes, *votes.rankings)
+        for a, b, preference in compared(answer)
+    ]
 
 
 def pairs_of_ratings(votes: Votes, scale: str = "overall", margin: float = 0.0) -> list[Pair]:
