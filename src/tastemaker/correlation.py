@@ -86,7 +86,7 @@ def kendall(x: Any, y: Any) -> float:
     are not tied in x and those not tied in y."""
     concordant, discordant, in_x, in_y, _ = concordance(x, y)
     untied = concordant + discordant
-    size = math.sqrt(untied + in_y) * math.sqrt(untied + in_x)
+    size = math.sqrt((untied + in_y) * (untied + in_x))
     return (concordant - discordant) / size if size else math.nan
 
 
