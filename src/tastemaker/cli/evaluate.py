@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
-from .options import parse_seeds
+from .options import names, parse_seeds
 
 NAME = "evaluate"
 app = Typer(help="Measure a generator or a set of pictures, with 95 % intervals.", no_args_is_help=True)
@@ -48,6 +48,21 @@ def drift(images: Pictures, reference: Pictures, out: Out = Path("drift")) -> No
     from ..workflows.evaluate import evaluate_drift
 
     print(evaluate_drift(images, reference, out))
+
+
+@app.command()
+def preference(
+    rewards: Annotated[str, Argument(help="Names from `tastemaker models` or FILE.py:FUNCTION, with commas.")],
+    data: Annotated[Path, Option(help="A folder or file of votes, or a ratings table with its pictures.")],
+    scale: Annotated[str, Option(help="Which ratings make the pairs; votes and rankings if not given.")] = "",
+    margin: Annotated[float, Option(help="Ratings at most so far apart are a tie.", min=0)] = 0.0,
+    out: Out = Path("preference"),
+) -> None:
+    """How often rewards have the order of two pictures as people have it: pair accuracy, recall@k, filter@k."""
+    wanted = names(rewards)
+    from ..workflows.preference import evaluate_preference
+
+    print(evaluate_preference(wanted, data, scale, margin, out))
 
 
 @app.command()

@@ -1,0 +1,163 @@
+"""A preference scorer on tiny-clip's towers: a small transformer reads the patches of the picture and the words of
+the prompt together, as BLIP's image-grounded text encoder does for ImageReward (arXiv 2304.05977, section 2.2).
+
+The towers were trained to name things and may forget how sharp a picture is, so each head also has a stem of its own
+on the pixels. Letters: B batch, N patches, L words, D width of the towers, W of a head, M members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders.tiny_clip import (
+    ImageTower,
+    TextTower,
+    TinyClip,
+    TinyClipNetwork,
+    TowerConfig,
+    load_tiny_clip,
+    resize,
+    transformer,
+)
+from ..encoders.words import Vocabulary
+from ..protocols import Prompt
+from ..records import Provenance
+from ..weights import device_of, fill, save_weights, shape_of
+from .freezing import Tower, freeze
+
+KIND = "tiny-clip"
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Shape of the heads."""
+
+    width: int = 96  # W, a multiple of 32
+    depth: int = 2  # blocks
+    members: int = 3  # M
+
+
+def image_states(tower: ImageTower, images: Tensor) -> Tensor:
+    """(B, 3, S, S) in [0, 1] -> (B, N + 1, D), the pooled state first."""
+    patches = tower.stem(images * 2 - 1).flatten(2).transpose(1, 2)
+    return tower.blocks(torch.cat([tower.pool.expand(len(images), -1, -1), patches], 1) + tower.place)
+
+
+def text_states(tower: TextTower, words: Tensor) -> Tensor:
+    """(B, L) word numbers -> (B, L + 1, D), the pooled state first."""
+    return tower.blocks(torch.cat([tower.pool.expand(len(words), -1, -1), tower.word(words)], 1) + tower.place)
+
+
+class Head(nn.Module):
+    """Patches, words and pixels to one number, (B,)."""
+
+    def __init__(self, towers: TowerConfig, config: HeadConfig):
+        super().__init__()
+        width = config.width
+        self.picture, self.words = nn.Linear(towers.width, width), nn.Linear(towers.width, width)
+        self.pixels = nn.Sequential(
+            nn.Conv2d(3, 24, 3, 2, 1), nn.GELU(), nn.Conv2d(24, 48, 3, 2, 1), nn.GELU(), nn.Conv2d(48, width, 3, 2, 1)
+        )
+        self.pool = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.blocks = transformer(width, width // 32, config.depth)
+        self.score = nn.Linear(width, 1)
+        nn.init.normal_(self.score.weight, std=1 / (width + 1))  # ImageReward's: all scores begin near 0
+        nn.init.zeros_(self.score.bias)
+
+    def forward(self, images: Tensor, picture: Tensor, words: Tensor) -> Tensor:
+        seen = self.picture(picture)  # (B, N + 1, W)
+        pixels = self.pixels(images * 2 - 1).flatten(2).transpose(1, 2)  # (B, N, W)
+        seen = torch.cat([seen[:, :1], seen[:, 1:] + pixels], 1)
+        h = torch.cat([self.pool.expand(len(images), -1, -1), self.words(words), seen], 1)
+        return self.score(self.blocks(h)[:, 0])[:, 0]
+
+
+class TinyClipScorerNetwork(nn.Module):
+    """(B, 3, S, S) and (B, L) word numbers -> (M, B)."""
+
+    def __init__(self, towers: TinyClipNetwork, config: HeadConfig):
+        super().__init__()
+        self.config, self.towers = config, towers
+        self.heads = nn.ModuleList(Head(towers.config, config) for _ in range(config.members))
+        self.register_buffer("mean", torch.zeros(config.members))
+        self.register_buffer("std", torch.ones(config.members))
+
+    def forward(self, images: Tensor, words: Tensor) -> Tensor:
+        picture, said = image_states(self.towers.image, images), text_states(self.towers.text, words)
+        return torch.stack([head(images, picture, said) for head in self.heads])
+
+
+class TinyClipScorer:
+    """Prompts must use the towers' words."""
+
+    kind = KIND
+    differentiable = True
+
+    def __init__(self, network: TinyClipScorerNetwork, vocabulary: Vocabulary, recipe: Any = None, digest: str = ""):
+        self.network, self.vocabulary, self.recipe = network, vocabulary, recipe or {}
+        self.size = network.towers.config.size
+        self.provenance = Provenance("preference on tiny-clip", digest, f"bilinear-antialias-{self.size}")
+
+    @classmethod
+    def new(cls, clip: TinyClip, config: HeadConfig, seed: int = 0) -> TinyClipScorer:
+        """Fresh heads on towers as they are; the towers become the scorer's own and may be trained."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return cls(TinyClipScorerNetwork(clip.network, config), clip.vocabulary)
+
+    def freeze(self, share: float) -> None:
+        """See freezing.py. What the heads do not read is never trained."""
+        towers = self.network.towers
+        towers.requires_grad_(False)
+        image, text = towers.image, towers.text
+        freeze(
+            [
+                Tower([image.stem, image.place, image.pool], list(image.blocks.layers), [image.blocks.norm]),
+                Tower([text.word, text.place, text.pool], list(text.blocks.layers), [text.blocks.norm]),
+            ],
+            share,
+        )
+
+    def read(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, S, S): the whole picture, as the towers take it."""
+        return resize(images, self.size)
+
+    def logits(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (M, B). Raises UnknownName for a word that the towers do not know."""
+        device = device_of(self.network)
+        words = self.vocabulary.encode([p.text for p in prompts]).to(device)
+        return self.network(self.read(images).to(device), words)
+
+    def write(self, path: str | Path, half: bool = False) -> str:
+        """One safetensors file, towers included; returns its sha256."""
+        description = {
+            "kind": "preference",
+            "scorer": KIND,
+            "network": asdict(self.network.config),
+            "towers": asdict(self.network.towers.config),
+            "words": self.vocabulary.words,
+            "length": self.vocabulary.length,
+            "recipe": self.recipe,
+        }
+        return save_weights(path, self.network.state_dict(), description, half)
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], said: dict[str, Any], origin: str, digest: str) -> TinyClipScorer:
+        """From a file's content; raises TastemakerError where it does not fit."""
+        config = shape_of(HeadConfig, said, origin, ("towers", "words", "length"))
+        towers = shape_of(TowerConfig, {"network": said["towers"]}, origin)
+        vocabulary = Vocabulary(said["words"], said["length"])
+        network = TinyClipScorerNetwork(TinyClipNetwork(towers, len(vocabulary), vocabulary.length), config)
+        fill(network, tensors, origin)
+        return cls(network.eval().requires_grad_(False), vocabulary, said.get("recipe"), digest)
+
+
+def new_on(path: str, config: HeadConfig, seed: int) -> TinyClipScorer:
+    """On the shipped towers, or on those that `train clip` wrote at `path`."""
+    return TinyClipScorer.new(load_tiny_clip(path or None), config, seed)
