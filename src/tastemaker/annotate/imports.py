@@ -118,7 +118,7 @@ def _csv(text: str, where: str) -> Iterator[tuple[str, Any]]:
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TastemakerError(f"{where} is not JSON: {error}") from error
 
 

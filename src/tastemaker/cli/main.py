@@ -11,7 +11,7 @@ import typer
 
 from ..allocator import keep_freed_memory
 from ..errors import TastemakerError
-from . import demo, evaluate, models, report, sample, score, search, train
+from . import annotate, demo, evaluate, models, report, sample, score, search, train
 
 app = typer.Typer(
     name="tastemaker",
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 for verb in (demo, models, sample, score, report):
     app.command(verb.NAME)(verb.run)
-for group in (train, search, evaluate):
+for group in (annotate, train, search, evaluate):
     app.add_typer(group.app, name=group.NAME)
 
 

@@ -1,0 +1,158 @@
+"""Who may talk to the server: signed sessions, tokens against forged forms, limits, and headers for the browser."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+COOKIE = "tastemaker_session"
+HOURS = 12
+HEADERS = {
+    "content-security-policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+MOST_JSON = 256 * 1024  # bytes of an answer
+MOST_UPLOAD = 512 * 2**20  # bytes of an import
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What the cookie says: whose session (0: nobody's yet), of which epoch, and its own random name."""
+
+    person: int
+    epoch: int
+    nonce: str
+
+
+class Sessions:
+    """Cookies that only this server can make. They hold no secret, and die with the epoch of their person."""
+
+    def __init__(self, secret: str, secure: bool = False):
+        self._key = secret.encode()
+        self._serializer = URLSafeTimedSerializer(
+            secret, salt="session", signer_kwargs={"digest_method": hashlib.sha256}
+        )
+        self.secure = secure
+
+    def open(self, response: Response, person: int, epoch: int) -> Ticket:
+        """Begin a session; always under a new name, so that one planted before a login is worthless."""
+        ticket = Ticket(person, epoch, secrets.token_urlsafe(12))
+        words = self._serializer.dumps([ticket.person, ticket.epoch, ticket.nonce])
+        response.set_cookie(
+            COOKIE, words, max_age=HOURS * 3600, httponly=True, samesite="lax", secure=self.secure, path="/"
+        )
+        return ticket
+
+    def read(self, request: Request) -> Ticket | None:
+        words = request.cookies.get(COOKIE)
+        if not words:
+            return None
+        try:
+            return Ticket(*self._serializer.loads(words, max_age=HOURS * 3600))
+        except (BadSignature, TypeError, ValueError):
+            return None
+
+    def form_token(self, ticket: Ticket) -> str:
+        """Goes into every form and every request that changes something; bound to the session."""
+        return hmac.new(self._key, f"form:{ticket.nonce}".encode(), hashlib.sha256).hexdigest()[:40]
+
+    def form_fits(self, ticket: Ticket | None, token: Any) -> bool:
+        return ticket is not None and isinstance(token, str) and hmac.compare_digest(self.form_token(ticket), token)
+
+
+class LoginLimit:
+    """At most `most` failures for a name from one address, and ten times as many from one address, in `seconds`."""
+
+    def __init__(self, most: int = 5, seconds: float = 300.0):
+        self.most, self.seconds = most, seconds
+        self._failures: dict[tuple[str, ...], deque[float]] = {}
+
+    def wait(self, address: str, login: str) -> float:
+        """Seconds until another try is allowed; 0 is now."""
+        now = time.monotonic()
+        waits = [self._left((address, login.casefold()), self.most, now), self._left((address,), self.most * 10, now)]
+        return max(waits)
+
+    def failed(self, address: str, login: str) -> None:
+        now = time.monotonic()
+        if len(self._failures) > 20_000:  # many made-up names must not fill the memory
+            self._failures = {k: v for k, v in self._failures.items() if v and now - v[-1] < self.seconds}
+        for key in ((address, login.casefold()), (address,)):
+            self._failures.setdefault(key, deque(maxlen=self.most * 10)).append(now)
+
+    def succeeded(self, address: str, login: str) -> None:
+        self._failures.pop((address, login.casefold()), None)
+
+    def _left(self, key: tuple[str, ...], most: int, now: float) -> float:
+        times = self._failures.get(key, deque())
+        while times and now - times[0] > self.seconds:
+            times.popleft()
+        return self.seconds - (now - times[0]) if len(times) >= most else 0.0
+
+
+class Shield:
+    """ASGI: security headers on every answer, and an end to bodies that are too long."""
+
+    def __init__(self, app: Any):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        most = MOST_UPLOAD if scope["path"].endswith("/import") else MOST_JSON
+        length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
+        if not length.isdigit() or int(length) > most:
+            await self._refuse(scope, receive, send, most)
+            return
+        await self.app(scope, _counted(receive, most), _with_headers(send))
+
+    async def _refuse(self, scope: Any, receive: Any, send: Any, most: int) -> None:
+        answer = PlainTextResponse(f"expected at most {most >> 10} KiB", 413)
+        await answer(scope, receive, _with_headers(send))
+
+
+class TooLong(Exception):
+    """A body without an honest length."""
+
+
+def _counted(receive: Any, most: int) -> Any:
+    seen = 0
+
+    async def counted() -> Any:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise TooLong
+        return message
+
+    return counted
+
+
+def _with_headers(send: Any) -> Any:
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", "no-store")
+        await send(message)
+
+    return sending
