@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,25 +63,35 @@ def score(rewards: Sequence[Reward], images: Tensor, prompts: Sequence[str | Pro
     wanted = [Prompt.of(p) for p in prompts]
     if len(wanted) != len(images):
         raise TastemakerError(f"expected one prompt per picture, got {len(wanted)} prompts, {len(images)} pictures")
-    columns = []
-    for reward in rewards:
-        parts = [
-            score_checked(reward, images[i : i + batch], wanted[i : i + batch]) for i in range(0, len(images), batch)
-        ]
-        columns.append(torch.cat(parts) if parts else torch.empty(0))
-        missing = int(columns[-1].isnan().sum())
+    rows = [score_batch(rewards, images[i : i + batch], wanted[i : i + batch]) for i in range(0, len(images), batch)]
+    values = torch.cat(rows) if rows else torch.empty(0, len(rewards))
+    for reward, missing in zip(rewards, values.isnan().sum(0).tolist()):
         if missing:
             warnings.warn(
                 f"reward '{reward.name}' gave no score for {missing} of {len(images)} pictures", stacklevel=2
             )
-    return torch.stack(columns, 1)
+    return values
 
 
-def score_checked(reward: Reward, images: Tensor, prompts: Sequence[Prompt], grad: bool = False) -> Tensor:
-    """One reward's (B,) float32, with its mistakes named. grad: keep the graph back to the pictures."""
+def score_batch(rewards: Sequence[Reward], images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    """(b, R) float32 on the host, no gradient; rewards of one view (see rewards/of_pixels.py) share its pixels."""
+    shared: dict[object, Tensor] = {}
+    columns = [score_checked(reward, images, prompts, shared=shared).cpu() for reward in rewards]
+    return torch.stack(columns, 1) if columns else torch.empty(len(images), 0)
+
+
+def score_checked(
+    reward: Reward,
+    images: Tensor,
+    prompts: Sequence[Prompt],
+    grad: bool = False,
+    shared: dict[object, Tensor] | None = None,
+) -> Tensor:
+    """One reward's (B,) float32, with its mistakes named. grad: keep the graph back to the pictures. shared: pixels
+    by view, of these same pictures; those of the reward's view are taken from it or put into it."""
     try:
         with torch.set_grad_enabled(grad):
-            values = torch.as_tensor(reward.score(images, prompts))
+            values = torch.as_tensor(_judged(reward, images, prompts, shared))
     except TastemakerError:
         raise
     except Exception as error:
@@ -93,3 +104,11 @@ def score_checked(reward: Reward, images: Tensor, prompts: Sequence[Prompt], gra
     if values.isinf().any():
         values = torch.where(values.isinf(), float("nan"), values)
     return values.float()
+
+
+def _judged(reward: Any, images: Tensor, prompts: Sequence[Prompt], shared: dict[object, Tensor] | None) -> Tensor:
+    if shared is None or not hasattr(reward, "score_pixels"):
+        return reward.score(images, prompts)
+    if reward.view not in shared:
+        shared[reward.view] = reward.pixels(images)
+    return reward.score_pixels(shared[reward.view], prompts)

@@ -3,7 +3,7 @@
 | what people type | what they get |
 |---|---|
 | `sharpness` | the constructor of that name, without arguments |
-| `NAME:PATH` | the constructor of that name, with a path to weights |
+| `NAME:PATH` | the constructor of that name, with a path to weights, or the URL of an endpoint |
 | `my_reward.py:score` | the user's own, see custom.py |
 """
 
@@ -41,11 +41,95 @@ def _alignment() -> Reward:
     return Alignment()
 
 
+def _preference(path: str = "") -> Reward:
+    from .preference import load_preference
+
+    return load_preference(path)
+
+
+def _imagereward(path: str) -> Reward:
+    from .imagereward import load_imagereward
+
+    return load_imagereward(path)
+
+
+def _pickscore(path: str) -> Reward:
+    from .pickscore import load_pickscore
+
+    return load_pickscore(path)
+
+
+def _sciscore(path: str) -> Reward:
+    from .sciscore import load_sciscore
+
+    return load_sciscore(path)
+
+
+def _clipscore(path: str) -> Reward:
+    from .clipscore import load_clipscore
+
+    return load_clipscore(path)
+
+
+def _hpsv2(path: str) -> Reward:
+    from .hpsv2 import load_hpsv2
+
+    return load_hpsv2(path, "hpsv2")
+
+
+def _hpsv21(path: str) -> Reward:
+    from .hpsv2 import load_hpsv2
+
+    return load_hpsv2(path, "hpsv2.1")
+
+
+def _laion_aesthetic(path: str) -> Reward:
+    from .laion_aesthetic import load_laion_aesthetic
+
+    return load_laion_aesthetic(path)
+
+
+def _siglip_aesthetic(path: str) -> Reward:
+    from .siglip_aesthetic import load_siglip_aesthetic
+
+    return load_siglip_aesthetic(path)
+
+
+def _vqa(url: str) -> Reward:
+    from .vqa import load_vqa
+
+    return load_vqa(url)
+
+
+def _orm(url: str) -> Reward:
+    from .orm import load_orm
+
+    return load_orm(url)
+
+
+def _ocr() -> Reward:
+    from .ocr import OcrMatch
+
+    return OcrMatch()
+
+
 REWARDS: dict[str, Callable[..., Reward]] = {
     "sharpness": _sharpness,
     "harmony": _harmony,
     "compressibility": _compressibility,
     "alignment": _alignment,
+    "preference": _preference,
+    "imagereward": _imagereward,
+    "pickscore": _pickscore,
+    "sciscore": _sciscore,
+    "clipscore": _clipscore,
+    "hpsv2": _hpsv2,
+    "hpsv2.1": _hpsv21,
+    "laion-aesthetic": _laion_aesthetic,
+    "siglip-aesthetic": _siglip_aesthetic,
+    "vqa": _vqa,
+    "orm": _orm,
+    "ocr": _ocr,
 }
 
 

@@ -57,6 +57,18 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("sharpness", "reward: edges above noise", "MIT", "nothing"),
     ("harmony", "reward: agreement of hues", "MIT", "nothing"),
     ("compressibility", "reward: minus the JPEG's kilobytes; no gradient", "MIT", "nothing"),
+    ("preference:RUN", "reward: what people prefer, as `train reward-model` learned it", "yours", "a run of it"),
+    ("imagereward:PATH", "reward: ImageReward, BLIP-large", "Apache-2.0", "ImageReward.pt, BERT's vocab.txt"),
+    ("pickscore:FOLDER", "reward: PickScore v1, CLIP-H", "MIT (code)", "its folder, a CLIP tokenizer"),
+    ("sciscore:FOLDER", "reward: SciScore, CLIP-H", "see its card", "its folder, a CLIP tokenizer"),
+    ("hpsv2:PATH", "reward: HPS v2, CLIP-H", "Apache-2.0", "HPS_v2_compressed.pt, a CLIP tokenizer"),
+    ("hpsv2.1:PATH", "reward: HPS v2.1, CLIP-H", "Apache-2.0", "HPS_v2.1_compressed.pt, a CLIP tokenizer"),
+    ("clipscore:FOLDER", "reward: CLIPScore of any CLIP", "MIT (OpenAI's CLIP)", "a CLIP folder with its tokenizer"),
+    ("laion-aesthetic:FOLDER", "reward: LAION aesthetic v2", "Apache-2.0", "its head, the folder of CLIP L/14"),
+    ("siglip-aesthetic:FOLDER", "reward: a head of your own on SigLIP", "Apache-2.0 (SigLIP)", "head, SigLIP folder"),
+    ("vqa:URL", "reward: VQAScore, P(yes); no gradient", "the model's", "an OpenAI-compatible endpoint"),
+    ("orm:URL", "reward: log-odds of yes; no gradient", "the model's", "an OpenAI-compatible endpoint"),
+    ("ocr", "reward: quoted words that are read; no gradient", "Apache-2.0", "pip install 'tastemaker[ocr]'"),
     ("FILE.py:NAME", "reward: your own function (images, prompts) -> (B,)", "yours", "nothing"),
     ("tiny-clip", "feature space of the emoji world", "MIT", "shipped"),
     ("efficientnet-lite0", "feature space of ImageNet", "Apache-2.0", "its package, a core dependency"),
@@ -91,7 +103,7 @@ def print_models() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    missing = set(REWARDS) - {name for name, *_ in ABOUT}
+    missing = set(REWARDS) - {name.partition(":")[0] for name, *_ in ABOUT}
     assert not missing, f"rewards without a line in ABOUT: {missing}"
     table = Table("name", "what it is", "licence", "needs", box=None)
     for row in ABOUT:

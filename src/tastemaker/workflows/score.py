@@ -19,7 +19,7 @@ from ..data.scores import Scores, write_scores
 from ..errors import TastemakerError, UnknownName
 from ..protocols import Reward
 from ..records import Prompt
-from ..sampling import score_checked
+from ..sampling import score_batch
 
 HELD = 4  # batches of pictures kept waiting for others of their size
 
@@ -60,7 +60,7 @@ def score_folder(
         task = bar.add_task("scoring", total=len(jobs))
         for ready, images in group_by_size(jobs, batch, hashes, errors):
             wanted = [Prompt(job.prompt) for job in ready]
-            values = torch.stack([score_checked(r, images, wanted).cpu() for r in rewards], 1)  # (b, R)
+            values = score_batch(rewards, images, wanted)  # (b, R)
             rows.update({job.index: row for job, row in zip(ready, values)})
             bar.update(task, completed=len(rows) + len(errors))
     if not rows:
