@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import random
 import re
 import signal
@@ -141,6 +142,7 @@ class Kept:
     idle: list[float] = field(default_factory=list)  # of requests that do nothing
     refused: list[str] = field(default_factory=list)
     again: int = 0  # sendings that had been kept already
+    cpu: float = float("nan")  # seconds of the server's process while it was played
 
 
 class Player:
@@ -251,10 +253,21 @@ async def run(
             task.cancel()
         await asyncio.gather(*playing, return_exceptions=True)
     else:
+        before = cpu_seconds(server.process.pid)
         await asyncio.gather(watch_idle(server.port, until, kept), *playing)
+        kept.cpu = cpu_seconds(server.process.pid) - before
     for p in players:
         p.line.close()
     return kept
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process so far, as Linux tells."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.is_file():
+        return float("nan")
+    user, system = stat.read_text().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def faults(path: Path, kept: Kept) -> list[str]:
@@ -281,7 +294,8 @@ def measure(annotators: int, seconds: float) -> bool:
         wrong = faults(path, kept) + kept.refused
     p95, idle = (1000 * float(np.percentile(times, 95)) for times in (kept.seconds, kept.idle))
     rate = len(kept.answers) / seconds
-    print(f"{len(kept.answers)} answers, {rate:.0f} a second; {len(wrong)} faults {wrong[:3]}")
+    cost = 1000 * kept.cpu / max(1, len(kept.answers))
+    print(f"{len(kept.answers)} answers, {rate:.0f} a second, {cost:.2f} ms of CPU each; faults: {wrong[:5]}")
     write_row(
         "annotate_p95_ms", p95, idle, f"a request that does nothing, under the same load of {rate:.0f} answers/s",
         "<= 150 ms", "ms",

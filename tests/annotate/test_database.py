@@ -148,6 +148,15 @@ def test_a_resend_that_comes_after_an_undo_does_not_bring_the_answer_back(desk):
     desk.check()
 
 
+def test_an_undo_that_is_sent_twice_takes_back_one_answer(desk):
+    for _ in range(2):
+        desk.answer("ann", desk.hold("ann")[0], {"choice": "a"})
+    sent = Sent("undo-once")
+    back = [desk.do(lambda db, p: undo(db, p, desk.who_in(db, "ann"), sent)) for _ in range(2)]
+    assert back[0] == back[1] and len(desk.votes()) == 1
+    desk.check()
+
+
 def test_nobody_gets_the_task_of_another(desk):
     task = desk.hold("ann")[0]
     with pytest.raises(NotYours):

@@ -184,6 +184,14 @@ def test_passwords_are_argon2_and_login_is_limited(place):
     assert me.log_in("bob").status_code == 303, "others can log in"
 
 
+def test_a_whole_class_can_log_in_from_one_address():
+    limit = LoginLimit(most=5, seconds=300)
+    for k in range(200):
+        assert limit.wait("1.2.3.4", f"name-{k}") == 0
+        limit.failed("1.2.3.4", f"name-{k}")
+        limit.succeeded("1.2.3.4", f"name-{k}")
+
+
 def test_the_limit_forgets_after_its_time_and_counts_addresses():
     limit = LoginLimit(most=2, seconds=0.2)
     for k in range(20):

@@ -34,7 +34,6 @@ from .store import NewItem, check_item
 COLUMNS = ("prompt", "images", "image_a", "image_b", "prompt_id", "hidden", "model_a", "model_b", "gold", "testing",
            "sensitive", "priority", "wanted", "about")  # fmt: skip
 TABLES = (".jsonl", ".json", ".csv")
-MOST_ROWS = 1_000_000
 Find = Callable[[str, str], Path | bytes]
 
 
@@ -51,6 +50,16 @@ def read_items(path: str | Path) -> list[NewItem]:
         return found
 
     return parse_items(path.read_bytes(), str(path), find)
+
+
+def first_columns(path: Path) -> set[str]:
+    """The columns of a table's first row; none where it cannot be read."""
+    reader = READERS.get(path.suffix.lower())
+    try:
+        row = next(reader(path.read_text(encoding="utf-8-sig"), str(path)), ("", {}))[1] if reader else {}
+    except (OSError, ValueError):  # also TastemakerError; `read_items` says what is wrong
+        return set()
+    return set(row) if isinstance(row, Mapping) else set()
 
 
 def items_of_upload(project: View, files: Mapping[str, bytes], store: PictureStore) -> list[NewItem]:
@@ -83,7 +92,7 @@ def parse_items(content: bytes, where: str, find: Find) -> list[NewItem]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TastemakerError(f"{where} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    reader = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}.get(PurePosixPath(where).suffix.lower())
+    reader = READERS.get(PurePosixPath(where).suffix.lower())
     if reader is None:
         raise UnknownName("kind of table", where, TABLES, "The suffix says the kind")
     items = [_item(row, place, find) for place, row in reader(text, where)]
@@ -113,6 +122,9 @@ def _csv(text: str, where: str) -> Iterator[tuple[str, Any]]:
             raise TastemakerError(f"{place}: expected as many cells as the head has")
         filled = {k.strip(): v for k, v in row.items() if v.strip()}
         yield place, {k: _parsed(v, f"{place} column `{k}`") if k in structured else v for k, v in filled.items()}
+
+
+READERS: dict[str, Callable[[str, str], Iterator[tuple[str, Any]]]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 
 import uvicorn
 
-from ..errors import expect
+from ..errors import TastemakerError, expect
 from .database import Database
 from .web.app import create_app
 from .web.state import Exporter
@@ -25,12 +26,9 @@ def serve(
     host: 127.0.0.1 is this machine only, 0.0.0.0 every machine that reaches it. secure: cookies over HTTPS only, for
     a server behind a proxy that speaks it. trusted_proxy: its address, whose word on who is asking is believed.
     """
-    expect(0 <= port < 65_536, "a port from 0 to 65535", port)
-    app = create_app(database, secure, exporters)
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
+    place = listen(host, port)
+    settings = uvicorn.Config(
+        create_app(database, secure, exporters),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -39,3 +37,19 @@ def serve(
         forwarded_allow_ips=trusted_proxy,
         timeout_graceful_shutdown=5,
     )
+    uvicorn.Server(settings).run(sockets=[place])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """An open door. Raises TastemakerError where the port is taken or the host is not this machine."""
+    expect(0 <= port < 65_536, "a port from 0 to 65535", port)
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    place = socket.socket(kind)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((host, port))
+    except OSError as error:
+        place.close()
+        reason = error.strerror or error
+        raise TastemakerError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from error
+    return place

@@ -43,6 +43,7 @@ class Sent:
     client_token: str
     ms: int | None = None
     client: str = ""
+    guideline: int | None = None  # the version that the page had; the present one if not said
 
     def row(self, project: View) -> dict[str, Any]:
         token = self.client_token
@@ -53,7 +54,7 @@ class Sent:
             "client_token": token,
             "ms": ms,
             "client": str(self.client)[:120] or None,
-            "guideline": project.guideline,
+            "guideline": project.guideline if self.guideline is None else min(self.guideline, project.guideline),
         }
 
 
@@ -210,6 +211,10 @@ def undo(db: Connection, project: View, person: int, sent: Sent) -> dict[str, An
 
     None where there is nothing to take back: tests and answers that a reviewer has seen stay.
     """
+    sent_before = select(E.c.assignment_id).where(E.c.client_token == sent.client_token, E.c.kind == "undo")
+    before = db.execute(_TASK.where(A.c.id.in_(sent_before), A.c.annotator_id == person)).first()
+    if before is not None:
+        return view(before.token, before.shown, before) | draft(db, before.id, before.shown)
     mine = (A.c.annotator_id == person) & (A.c.project_id == project.id) & A.c.answered_at.is_not(None)
     given = mine & A.c.state.in_(("answered", "skipped", "late")) & (A.c.kind != "relabel")
     task = db.execute(_TASK.where(given).order_by(A.c.answered_at.desc(), A.c.id.desc()).limit(1)).first()

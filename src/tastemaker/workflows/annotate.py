@@ -19,7 +19,7 @@ from ..annotate import people, store
 from ..annotate.audit import audit
 from ..annotate.database import Annotator, Database, Picture
 from ..annotate.figures import progress
-from ..annotate.imports import read_items
+from ..annotate.imports import first_columns, read_items
 from ..annotate.pictures import store_of
 from ..annotate.presets import preset_settings
 from ..annotate.projects import View, all_projects, create_project, find_project
@@ -158,10 +158,9 @@ def _items_of(path: Path, format: str | None) -> Iterator[NewItem]:
 
 
 def _holds_votes(path: Path) -> bool:
-    """Whether a table's first row is an answer; items have neither a choice nor a ranking."""
-    head = path.read_text(encoding="utf-8-sig", errors="replace")[:20_000]
-    return any(
-        f'"{word}"' in head or f",{word}," in head for word in ("choice", "ranking", "human_preference", "slots")
+    """Whether a table's rows are answers; rows of items have none of these columns."""
+    return not {"choice", "ranking", "human_preference", "slots", "rank", "kind", "value"}.isdisjoint(
+        first_columns(path)
     )
 
 

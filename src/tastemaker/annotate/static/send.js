@@ -52,6 +52,7 @@ export class Outbox {
         this.finish(body.client_token, "resolve", said);
         delay = 300;
       } catch (error) {
+        if (error instanceof Refused && error.status === 403 && this.renew()) return;
         if (error instanceof Refused && error.status < 500 && error.status !== 401 && error.status !== 429) this.finish(body.client_token, "reject", error);
         else {
           this.listen(this.waiting.length, true);
@@ -60,6 +61,15 @@ export class Outbox {
         }
       }
     }
+  }
+
+  // After another login in another tab the page's token is stale: load it anew, what waits is kept. Not twice in a row.
+  renew() {
+    const last = Number(sessionStorage.getItem("renewed") ?? 0);
+    if (Date.now() - last < 10_000) return false;
+    sessionStorage.setItem("renewed", String(Date.now()));
+    location.reload();
+    return true;
   }
 
   finish(token, how, value) {

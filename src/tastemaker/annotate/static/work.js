@@ -75,7 +75,7 @@ function showEnd({ status, quota, done }) {
 }
 
 const client = () => `${input} ${innerWidth}x${innerHeight}`;
-const facts = () => ({ ms: Math.round(performance.now() - since), client: client() });
+const facts = () => ({ ms: Math.round(performance.now() - since), client: client(), guideline: words.guideline });
 
 function submit(task, answer) {
   if (tasks[0] !== task || busy) return;
@@ -105,7 +105,8 @@ function keep(task, part) {
 async function undo() {
   await outbox.flush();
   try {
-    const said = await withPatience(() => post(`/api/projects/${words.project}/undo`, { client_token: freshToken(), ...facts() }));
+    const body = { client_token: freshToken(), ...facts() }; // the same for every try
+    const said = await withPatience(() => post(`/api/projects/${words.project}/undo`, body));
     if (!said.task) { say("There is nothing to take back."); return; }
     tasks = [said.task, ...tasks.filter((t) => t.token !== said.task.token)];
     showProgress(said.progress);

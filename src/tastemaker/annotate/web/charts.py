@@ -73,10 +73,10 @@ def number(value: Any) -> str:
     return f"{value:.3g}"
 
 
-def share(row: Any) -> str:
-    """A share with its interval, in per cent."""
+def share(row: Any) -> Markup:
+    """A share in per cent, with its interval where it is known."""
     if row is None:
-        return "–"
+        return Markup("–")
     if not isinstance(row, Mapping):
-        return f"{row:.0%}"
-    return f"{row['value']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
+        return Markup(f"{row:.0%}")
+    return Markup(f'{row["value"]:.0%} <span class="range">[{row["low"]:.0%}, {row["high"]:.0%}]</span>')

@@ -97,7 +97,10 @@ class LoginLimit:
             self._failures.setdefault(key, deque(maxlen=self.most * 10)).append(now)
 
     def succeeded(self, address: str, login: str) -> None:
+        """Also takes back what was counted for this try: many people may log in from one address."""
         self._failures.pop((address, login.casefold()), None)
+        if tries := self._failures.get((address,)):
+            tries.pop()
 
     def _left(self, key: tuple[str, ...], most: int, now: float) -> float:
         times = self._failures.get(key, deque())

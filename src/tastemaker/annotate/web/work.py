@@ -134,7 +134,11 @@ def words_of(project: View) -> dict[str, Any]:
     settings = asdict(project.settings)
     scales = [{"name": name, "label": label, "anchors": dict(anchors)} for name, label, anchors in SCALES]
     marks = [MARKS[0], MARKS[-1]]
-    return {k: settings[k] for k in known} | {"project": project.id, "scales": scales, "marks": marks} | named
+    return (
+        {k: settings[k] for k in known}
+        | {"project": project.id, "guideline": project.guideline, "scales": scales, "marks": marks}
+        | named
+    )
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -152,7 +156,10 @@ def _sent(body: dict[str, Any]) -> Sent:
     fits = ms is None or isinstance(ms, int | float) and not isinstance(ms, bool) and 0 <= ms < 1e12
     if not fits:
         raise TastemakerError("expected `ms` as a number of milliseconds")
-    return Sent(body.get("client_token", ""), None if ms is None else int(ms), str(body.get("client", "")))
+    version = body.get("guideline")
+    if version is not None and not (type(version) is int and 1 <= version < 2**31):
+        raise TastemakerError("expected `guideline` as a number")
+    return Sent(body.get("client_token", ""), None if ms is None else int(ms), str(body.get("client", "")), version)
 
 
 def _picture(db: Any, person: Person, token: str, place: int) -> str:
