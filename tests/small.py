@@ -29,3 +29,17 @@ def tiny_clip(size=16, seed=0):
     clip = TinyClip.new(config, Vocabulary(vocabulary(), 12), seed)
     shaken(clip.network, seed, 0.05).requires_grad_(False)
     return clip
+
+
+def kept_bytes(work):
+    """What the graph of `work()` holds for the backward pass, each storage once."""
+    sizes = {}
+
+    def pack(tensor):
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        held = work()
+    assert held.requires_grad
+    return sum(sizes.values())

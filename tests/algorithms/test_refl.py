@@ -1,17 +1,30 @@
-"""ReFL: the gradient of one late step against finite differences, and rewards that are missing or without one."""
+"""ReFL: the gradient of one late step against finite differences and closed forms, loss maps, missing rewards."""
 
 import json
 import math
 
 import pytest
 import torch
-from small import tiny_flow
+from linear_flow import LinearFlow
+from small import kept_bytes, tiny_flow
 
 from tastemaker.algorithms import refl
 from tastemaker.algorithms.optimise import OptimiserConfig, begin
-from tastemaker.algorithms.refl import Config, choose, hinge, late_preview, late_step, train
+from tastemaker.algorithms.refl import (
+    Config,
+    choose,
+    hinge,
+    late_preview,
+    late_step,
+    official_loss,
+    paper_loss,
+    train,
+)
+from tastemaker.algorithms.rollout import condition_of
+from tastemaker.algorithms.watching import Watch, WatchConfig
 from tastemaker.data.batches import Batches
 from tastemaker.errors import NotDifferentiable, TastemakerError
+from tastemaker.evaluation import drift
 from tastemaker.generators.flow import uniform_times
 from tastemaker.generators.samplers import euler
 from tastemaker.generators.tiny_flow import load_tiny_flow
@@ -60,6 +73,31 @@ def test_the_hinge_and_its_gradient_at_the_margin():
     assert loss.tolist() == [2.0, 0.5, 0.0, 0.0, 0.0]
     loss.sum().backward()
     assert rewards.grad.tolist() == [-1, -1, 0, 0, 0]
+
+
+def test_the_maps_of_the_release_and_of_the_paper():
+    rewards = torch.tensor([-3.0, 1.5, 2.0, 3.0, float("nan")], requires_grad=True)
+    assert official_loss(rewards, scale=0.1).tolist() == pytest.approx([0.5, 0.05, 0.0, 0.0, 0.0])
+    assert torch.autograd.grad(official_loss(rewards, 0.1).sum(), rewards)[0].tolist() == pytest.approx(
+        [-0.1, -0.1, 0, 0, 0]
+    )
+    assert paper_loss(rewards, scale=0.1).tolist() == pytest.approx([0, -0.15, -0.2, -0.3, 0])
+    assert torch.autograd.grad(paper_loss(rewards, 0.1).sum(), rewards)[0].tolist() == pytest.approx(
+        [0, -0.1, -0.1, -0.1, 0]
+    )
+
+
+@pytest.mark.parametrize("late", [0, 2, 4])
+def test_the_gradient_of_a_linear_sampler_in_closed_form(late):
+    """x1 = x_late (1 + (1 - t) a) with x_late held fixed: the derivative is (1 - t) x_late."""
+    generator, h, a = LinearFlow(a=-0.5, steps=5), 0.2, -0.5
+    condition, seeds = Condition.of([""] * 3), torch.arange(3)
+    images = late_preview(generator, condition, seeds, late)
+    before = (1 + h * a) ** late * generator.start(condition, seeds).x
+    left = 1 - late * h
+    torch.testing.assert_close(images.detach(), before * (1 + left * a) / 100 + 0.5, rtol=1e-5, atol=1e-6)
+    images.sum().backward()
+    assert float(generator.network.a.grad) == pytest.approx(float(left * before.sum() / 100), rel=1e-4)
 
 
 @pytest.mark.parametrize("late", [2, 3])
@@ -123,6 +161,7 @@ def test_late_steps_are_drawn_evenly_from_the_late_ones():
     assert set(drawn) == set(range(6, 12)) and min(drawn.count(k) for k in set(drawn)) > 150
     assert late_step(Config(first_late=0.99), 1, 5) == 0 and late_step(Config(first_late=0.0), 1, 5) == 0
     assert {late_step(Config(first_late=0.0), 3, k) for k in range(99)} == {0, 1, 2}
+    assert min(late_step(Config(first_late=0.58), 50, k) for k in range(999)) == 29
     assert [p.text for p in choose(PROMPTS, Config(batch_size=5), 3)] == [
         p.text for p in choose(PROMPTS, Config(batch_size=5), 3)
     ]
@@ -198,7 +237,7 @@ def test_the_pretraining_loss_is_added_and_0_leaves_it_out():
 def _first_step():
     config = Config(batch_size=6)
     seeds = refl.draw_seeds(refl.mix(config.seed, 1), 0, 6)
-    return Condition.of(choose(PROMPTS, config, 0)), seeds
+    return condition_of(small_flow(), choose(PROMPTS, config, 0)), seeds
 
 
 def test_it_is_reproducible_and_follows_its_seed():
@@ -211,12 +250,60 @@ def test_held_out_rewards_are_watched():
     class Other(Quadratic):
         name = "other"
 
-    generator = small_flow()
-    config = Config(steps=4, batch_size=2, watch_every=2, watch_pictures=3, optimiser=OptimiserConfig())
+    generator, watched = small_flow(), WatchConfig(every=2, pictures=3)
+    config = Config(steps=4, batch_size=2, optimiser=OptimiserConfig(), watch=watched)
     state = begin(generator.network, config.optimiser)
-    records = list(train(generator, Quadratic(), PROMPTS, None, config, state, [Other()], PROMPTS[:2]))
-    watched = [r.step for r in records if "held_out/other" in r.values]
-    assert watched == [2, 4] and "held_out/quadratic" in records[1].values
+    watch = Watch(generator, Quadratic(), [Other()], PROMPTS[:2], watched, drift.figures)
+    records = list(train(generator, Quadratic(), PROMPTS, None, config, state, watch))
+    assert [r.step for r in records if "held_out/other" in r.values] == [2, 4]
+    values = records[1].values
+    assert {"held_out/quadratic", "watch/reward_change", "watch/held_out_change", "drift/saturation"} <= set(values)
+    assert values["watch/reward_change"] == pytest.approx(values["watch/held_out_change"])  # the same reward twice
+
+
+def test_it_ends_early_where_the_reward_is_exploited_and_goes_back():
+    """What is held out is the opposite of what is followed: the first look is the best that there was."""
+
+    class Opposite(Quadratic):
+        name = "opposite"
+
+        def score(self, images, prompts):
+            return -super().score(images, prompts)
+
+    generator, watched = small_flow(), WatchConfig(every=5, pictures=4, tolerance=0.05, patience=2)
+    optimiser = OptimiserConfig(learning_rate=1e-3, ema_decay=0.5)
+    config = Config(steps=200, batch_size=6, reward_weight=10.0, margin=1.0, optimiser=optimiser, watch=watched)
+    state = begin(generator.network, optimiser)
+    watch = Watch(generator, Quadratic(), [Opposite()], PROMPTS[:1], watched)
+    records = list(train(generator, Quadratic(), PROMPTS[:1], None, config, state, watch))
+    looks = [r.values for r in records if "watch/exploited" in r.values]
+    assert 10 <= len(records) < 200 and [v["watch/exploited"] for v in looks[-2:]] == [1.0, 1.0]
+    assert looks[-1]["watch/reward_change"] > 0 > looks[-1]["watch/held_out_change"]
+    assert watch.keep(state)
+    sound = [v for v in looks if not v["watch/exploited"]]
+    best = max((v["watch/reward_change"] for v in sound), default=0.0)
+    after = watch.judge(watch.look(), state)  # with the weights that were kept
+    assert after["watch/reward_change"] == pytest.approx(max(best, 0.0), abs=1e-4)
+
+
+def test_another_loss_map_takes_the_place_of_ours():
+    generator = small_flow()
+    config = Config(steps=1, batch_size=6, optimiser=OptimiserConfig(learning_rate=1e-3))
+    state = begin(generator.network, config.optimiser)
+    record = next(train(generator, Quadratic(), PROMPTS, None, config, state, loss_map=official_loss))
+    assert record.values["loss"] == pytest.approx(1e-3 * (2 - record.values["reward"]), rel=1e-5)
+
+
+def test_a_reward_of_a_late_step_needs_one_evaluation_of_memory():
+    """However many steps there are before: what is kept does not grow with them."""
+    sizes = []
+    for late in (1, 7):
+        generator = small_flow()
+        generator.plan = Plan(euler, uniform_times(8))
+        sizes.append(
+            kept_bytes(lambda g=generator, k=late: late_preview(g, Condition.of(PROMPTS), torch.arange(3), k))
+        )
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
 
 
 REWARD = """
@@ -233,8 +320,8 @@ def tiny_run(tmp_path):
     """A folder with a tiny model and a reward of one's own, and the words that make a run small."""
     small_flow().save(tmp_path / "model")
     (tmp_path / "reward.py").write_text(REWARD)
-    words = f"model={tmp_path}/model reward={tmp_path}/reward.py:redness steps=4 batch_size=4 watch_every=4"
-    return [*words.split(), "watch_pictures=4", "optimiser.learning_rate=0.001"]
+    words = f"model={tmp_path}/model reward={tmp_path}/reward.py:redness steps=4 batch_size=4 watch.every=4"
+    return [*words.split(), "watch.pictures=4", "optimiser.learning_rate=0.001"]
 
 
 def test_a_cut_run_goes_on_bit_equal_and_keeps_its_standardisation(tiny_run, tmp_path, monkeypatch):
@@ -264,7 +351,7 @@ def test_the_generator_in_hand_is_the_one_on_disk(tiny_run, tmp_path, monkeypatc
     """The averaged weights that were saved are also those that the demo draws from afterwards."""
     import gc
 
-    from tastemaker.workflows import refl as workflow
+    from tastemaker.workflows import tuning as workflow
 
     held = []
     true_load = workflow.load_tunable

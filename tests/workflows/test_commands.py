@@ -162,7 +162,7 @@ def test_train_clip_and_pretrain(home):
     assert main(["train", "clip", "--resume", "clip"]) == 0  # done already: nothing is left to do
 
 
-REFL = ["model=model", "reward=reward.py:red", "steps=2", "batch_size=2", "watch_pictures=2", "prompts=prompts.txt"]
+REFL = ["model=model", "reward=reward.py:red", "steps=2", "batch_size=2", "watch.pictures=2", "prompts=prompts.txt"]
 
 
 def test_train_refl(home, capsys):

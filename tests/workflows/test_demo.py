@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from small import tiny_flow
 
+from tastemaker.algorithms.watching import WatchConfig
 from tastemaker.cli.main import main
 from tastemaker.weights import shipped
 from tastemaker.workflows import demo
@@ -18,7 +19,7 @@ TRUE_SETTINGS = demo.Settings
 
 
 def small_settings(*arguments, refl, **more):
-    tiny = replace(refl, batch_size=2, watch_pictures=2)
+    tiny = replace(refl, batch_size=2, watch=WatchConfig(pictures=2))
     return TRUE_SETTINGS(*arguments, per_task=1, seeds_per_prompt=2, n=2, refl=tiny, **more)
 
 

@@ -49,6 +49,24 @@ def clip(words: Words = None, out: Out = None, resume: Resume = None, data: Data
     _done(train_clip(*settings, out, resume, data, track))
 
 
+@app.command("reward-model", cls=AlgorithmCommand)
+def reward_model(
+    words: Words = None,
+    out: Out = None,
+    resume: Resume = None,
+    data: Annotated[
+        Path | None,
+        Option(help="A folder or file of votes, or a ratings table; else simulated raters of the embedded world."),
+    ] = None,
+    track: Track = "",
+) -> None:
+    """Learn from votes which of two pictures people prefer (Bradley-Terry, as ImageReward)."""
+    settings = split_config(words)
+    from ..workflows.reward_model import train_reward_model
+
+    _done(train_reward_model(*settings, out, resume, data, track))
+
+
 @app.command(cls=AlgorithmCommand)
 def refl(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
     """Improve a generator by the gradient of a reward through a late step (ReFL)."""
@@ -56,3 +74,41 @@ def refl(words: Words = None, out: Out = None, resume: Resume = None, data: Data
     from ..workflows.refl import train_refl
 
     _done(train_refl(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def draft(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
+    """Improve a generator by the gradient of a reward through the last steps of sampling (DRaFT)."""
+    settings = split_config(words)
+    from ..workflows.tune import train_draft
+
+    _done(train_draft(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def sft(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
+    """Fine-tune a generator on the best-scored pictures of a data set (dataset filtering)."""
+    settings = split_config(words)
+    from ..workflows.tune import train_sft
+
+    _done(train_sft(*settings, out, resume, data, track))
+
+
+@app.command("reward-weighted", cls=AlgorithmCommand)
+def reward_weighted(
+    words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = ""
+) -> None:
+    """Fine-tune a generator on its own pictures, each weighed by its reward."""
+    settings = split_config(words)
+    from ..workflows.tune import train_reward_weighted
+
+    _done(train_reward_weighted(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def raft(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
+    """Fine-tune a generator in rounds, on the best of several own pictures of each prompt (RAFT)."""
+    settings = split_config(words)
+    from ..workflows.tune import train_raft
+
+    _done(train_raft(*settings, out, resume, data, track))
