@@ -1,18 +1,18 @@
 """Foreign formats: what others read is right, and nothing is lost in either direction."""
 
 import json
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from votes_sample import WORDS, sample_votes, write_picture
 
 from tastemaker.data.formats import READERS, WRITERS, recognise
 from tastemaker.data.formats.rows import prompt_id_of
 from tastemaker.data.votes import Votes, read_votes, write_votes
 from tastemaker.errors import TastemakerError
 from tastemaker.records import Ranking, Vote
-
-from votes_sample import WORDS, sample_votes, write_picture
 
 FOREIGN = [name for name in WRITERS if name not in ("jsonl", "csv", "parquet")]
 
@@ -316,3 +316,52 @@ def test_pick_a_pic_needs_the_pictures(tmp_path):
     with pytest.raises(TastemakerError, match="picture a is not at hand"):
         write_votes(votes, tmp_path, "pickapic")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_an_error_of_its_own_kind(tmp_path):
+    """Cut, changed or with cells of other types: read as far as it is valid, or refused in a sentence."""
+    rng, refused = random.Random(0), 0
+    votes = at_hand(sample_votes(tmp_path / "here"))
+    for format in WRITERS:
+        for file in write_votes(votes, tmp_path / format, format):
+            whole = file.read_bytes()
+            for damaged in [*damages(rng, whole), *(odd_cells(rng, file) if file.suffix.startswith(".json") else [])]:
+                file.write_bytes(damaged)
+                try:
+                    read_votes(file)
+                except TastemakerError as error:
+                    assert str(error)
+                    refused += 1
+            file.write_bytes(whole)
+    assert refused > 300
+
+
+def damages(rng, whole):
+    for _ in range(6):
+        i = rng.randrange(len(whole))
+        yield whole[:i]
+        yield whole[:i] + bytes([rng.randrange(256)]) + whole[i + 1 :]
+        yield whole[:i] + whole[i + rng.randrange(1, 30) :]
+
+
+def odd_cells(rng, file):
+    text = file.read_text()
+    rows = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
+    for _ in range(30):
+        changed = json.loads(json.dumps(rows))
+        row = rng.choice(changed)
+        row[rng.choice(list(row))] = rng.choice(
+            [None, 5, -1, 1.5, "", "x", [], [1], ["a"], {}, {"a": 1}, True, [[1]]]
+        )
+        lines = json.dumps(changed) if file.suffix == ".json" else "\n".join(map(json.dumps, changed))
+        yield lines.encode()
+
+
+def test_text_that_is_not_utf8_in_a_parquet_is_named(tmp_path):
+    bad = pa.Array.from_buffers(
+        pa.string(), 2, pa.array(["fine", "words"]).buffers()[:2] + [pa.py_buffer(b"fine\xff\xffrds")]
+    )
+    others = {c: ["x", "y"] for c in ("image_a", "image_b")}
+    pq.write_table(pa.table({"prompt": bad, **others, "choice": ["a", "a"]}), tmp_path / "v.parquet")
+    with pytest.raises(TastemakerError, match=r"row 2 column `prompt`: expected a value of type string"):
+        read_votes(tmp_path / "v.parquet")

@@ -1,18 +1,19 @@
 """Our own formats: lossless there and back, and a bad row is named and nothing taken."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from votes_sample import sample_votes
 
 from tastemaker.data.aggregate import mean_ratings, one_ranking_per_prompt, one_vote_per_pair
 from tastemaker.data.votes import Votes, read_votes, write_votes
 from tastemaker.errors import TastemakerError, UnknownName
 from tastemaker.records import Prompt, Ranking, Rating, Vote
-
-from votes_sample import sample_votes
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
@@ -169,3 +170,10 @@ def test_ratings_are_averaged_by_picture_and_scale():
 def test_paths_are_plain(tmp_path):
     votes = sample_votes(tmp_path)
     assert all(isinstance(p, Path) and not p.is_absolute() for p in votes.pictures.values())
+
+
+def test_votes_and_their_statistics_need_no_torch():
+    rooms = "data.votes data.formats data.pairs data.ratings annotate.statistics annotate.strengths annotate.select"
+    names = [f"tastemaker.{room}" for room in [*rooms.split(), "annotate.active"]]
+    code = f"import sys; sys.modules['torch'] = None; import {', '.join(names)}"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -45,7 +45,7 @@ def table_of(answers: Iterable[tuple[str, Hashable, float]]) -> Table:
     """(annotator, item, value) -> table, annotators and items in the order of first mention; the later answer of an
     annotator on an item counts."""
     found = {(who, item): value for who, item, value in answers}
-    people, items = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
+    people, items = list(dict.fromkeys(who for who, _ in found)), list(dict.fromkeys(item for _, item in found))
     rows, columns = ({name: i for i, name in enumerate(names)} for names in (people, items))
     values = np.full((len(people), len(items)), np.nan)
     for (who, item), value in found.items():

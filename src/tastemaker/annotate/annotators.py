@@ -91,9 +91,12 @@ def annotator_rows(
 ) -> list[dict[str, Any]]:
     """A row per annotator, most answers first, with `alarms` in words."""
     own: dict[str, tuple[list[Vote], list[Rating], list[Ranking]]] = defaultdict(lambda: ([], [], []))
-    for kind, answers in enumerate((votes, ratings, rankings)):
-        for answer in answers:
-            own[answer.annotator][kind].append(answer)
+    for vote in votes:
+        own[vote.annotator][0].append(vote)
+    for rating in ratings:
+        own[rating.annotator][1].append(rating)
+    for ranking in rankings:
+        own[ranking.annotator][2].append(ranking)
     agreed = majority_agreement([v for v in votes if is_counted(v)])
     rows = [_row(name, *answers, agreed.get(name), limits) for name, answers in own.items()]
     return sorted(rows, key=lambda row: -row["answers"])

@@ -250,7 +250,8 @@ def strengths(
     if lost:
         warnings.warn(f"{lost} of {resamples} resamples have no strengths and are left out", stacklevel=2)
     low, high = np.percentile(np.array(draws), [2.5, 97.5], axis=0)
-    intervals = [Interval(*map(float, row), len(votes.first)) for row in zip(np.append(value, tie), low, high)]
+    bounds = zip(np.append(value, tie), low, high)
+    intervals = [Interval(float(v), float(a), float(b), len(votes.first)) for v, a, b in bounds]
     return Strengths(votes.items, tuple(intervals[:-1]), intervals[-1])
 
 

@@ -25,10 +25,11 @@ def one_ranking_per_prompt(votes: Votes) -> list[Ranking]:
     under `about`.
     """
     groups: dict[str, list[Vote | Ranking]] = defaultdict(list)
-    for answer in (*votes.rankings, *votes.votes):
+    answers: list[Vote | Ranking] = [*votes.rankings, *votes.votes]
+    for answer in answers:
         if isinstance(answer, Ranking) or answer.choice in PREFERENCE:
             groups[answer.prompt_id].append(answer)
-    return [_one_ranking(answers) for answers in groups.values()]
+    return [_one_ranking(group) for group in groups.values()]
 
 
 def _one_ranking(answers: list[Vote | Ranking]) -> Ranking:
@@ -52,11 +53,12 @@ def one_vote_per_pair(votes: Votes) -> list[Vote]:
     Where a pair has a single vote: that vote. Else `about` holds the counts `for_a`, `for_b` and `ties`.
     """
     found: dict[tuple[str, frozenset[str]], list[Vote]] = defaultdict(list)
-    for answer in (*votes.votes, *votes.rankings):
+    answers: list[Vote | Ranking] = [*votes.votes, *votes.rankings]
+    for answer in answers:
         for a, b, preference in compared(answer):
             choice = CHOICE[preference]
-            own = isinstance(answer, Vote)
-            vote = answer if own else Vote(answer.prompt_id, answer.prompt, a, b, choice, answer.annotator)
+            made = Vote(answer.prompt_id, answer.prompt, a, b, choice, answer.annotator)
+            vote = answer if isinstance(answer, Vote) else made
             found[answer.prompt_id, frozenset((a, b))].append(vote)
     return [listed[0] if len(listed) == 1 else _majority(listed) for listed in found.values()]
 

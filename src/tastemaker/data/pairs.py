@@ -55,9 +55,10 @@ def pairs_of(votes: Votes) -> list[Pair]:
 
     "Both bad" counts as a tie, a skip gives nothing. Ratings are not read here: see `pairs_of_ratings`.
     """
+    answers: list[Vote | Ranking] = [*votes.votes, *votes.rankings]
     return [
         Pair(votes.prompt(answer), answer.prompt_id, votes.picture(a), votes.picture(b), preference)
-        for answer in (*votes.votes, *votes.rankings)
+        for answer in answers
         for a, b, preference in compared(answer)
     ]
 

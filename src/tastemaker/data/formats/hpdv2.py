@@ -55,11 +55,11 @@ def _vote(row: Row, shelf: Shelf) -> Vote:
     given = tuple(value) if isinstance(value, list) and all(isinstance(v, int | float) for v in value) else ()
     if given not in CHOICE:
         raise row.bad("human_preference", "[1, 0], [0, 1] or [0.5, 0.5]")
-    names, about = shelf.names(images)
+    (a, b), about = shelf.names(images)
     rest = row.rest(KNOWN)
     about = {**about, **({"columns": rest} if rest else {})}
     prompt_id = row.text("prompt_id", prompt_id_of(prompt))
-    return Vote(prompt_id, prompt, *names, CHOICE[given], row.text("user_hash", ""), about)
+    return Vote(prompt_id, prompt, a, b, CHOICE[given], row.text("user_hash", ""), about)
 
 
 def _rankings(row: Row, shelf: Shelf) -> list[Ranking]:

@@ -63,9 +63,9 @@ def _prompt_id(row: Row) -> str:
 
 def _vote(row: Row, shelf: Shelf) -> Vote:
     prompt = row.text("prompt")
-    images = tuple(_image(row, column, row.values.get(column), shelf) for column in ("img_better", "img_worse"))
+    better, worse = (_image(row, column, row.values.get(column), shelf) for column in ("img_better", "img_worse"))
     about = _about(row, row.rest(PAIR))
-    return Vote(row.text("prompt_id", prompt_id_of(prompt)), prompt, *images, "a", about=about)
+    return Vote(row.text("prompt_id", prompt_id_of(prompt)), prompt, better, worse, "a", about=about)
 
 
 def _about(row: Row, rest: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _singles(row: Row, shelf: Shelf) -> list[Row]:
     """A flat row, or a group row taken apart: rows of one picture each, the picture already known by its name."""
     grouped = isinstance(row.values.get("rank"), list)
     count = len(row.values["rank"]) if grouped else 1
-    columns = {c: row.values.get(c) for c in PER_IMAGE if c in row.values}
+    columns: dict[str, Any] = {c: row.values[c] for c in PER_IMAGE if c in row.values}
     for column, value in columns.items():
         if grouped and (not isinstance(value, list) or len(value) != count):
             raise row.bad(column, f"a list of {count} entries, as `rank` has")

@@ -98,15 +98,13 @@ class Reader:
             self.found[kind] += [make(row, self.shelf) for row in tables.get(kind, ())]
         answers = [a for listed in self.found.values() for a in listed]
         return Votes(
-            *(tuple(self.found[kind]) for kind in ("vote", "rating", "ranking")),
+            tuple(self.found["vote"]),
+            tuple(self.found["rating"]),
+            tuple(self.found["ranking"]),
             pictures=self.shelf.found,
-            prompts={**prompts_of(answers), **self.prompts} if not self.prompts else self._with_others(answers),
+            prompts={**self.prompts, **{i: p for i, p in prompts_of(answers).items() if i not in self.prompts}},
             folder=self.shelf.folder,
         )
-
-    def _with_others(self, answers: Sequence[Any]) -> dict[str, Prompt]:
-        """The prompts as listed, then those that only answers name."""
-        return {**self.prompts, **{i: p for i, p in prompts_of(answers).items() if i not in self.prompts}}
 
     def _picture(self, row: Row) -> None:
         digest, path = row.text("sha256"), row.text("path")
@@ -171,7 +169,7 @@ def _by_kind(path: Path, rows: Iterable[Row]) -> Votes:
     tables: dict[str, list[Row]] = {kind: [] for kind in COLUMNS}
     for row in rows:
         kind = row.values.get("kind") or kind_of(set(row.values))
-        if kind not in tables:
+        if not isinstance(kind, str) or kind not in tables:
             raise row.bad("kind", f"one of {', '.join(COLUMNS)}")
         tables[kind].append(row)
     with Shelf(path) as shelf:

@@ -61,12 +61,12 @@ def read(path: Path) -> Votes:
 
 def _vote(row: Row, shelf: Shelf) -> Vote:
     prompt = row.text("caption")
-    images = tuple(_image(row, column, shelf) for column in ("jpg_0", "jpg_1"))
+    a, b = _image(row, "jpg_0", shelf), _image(row, "jpg_1", shelf)
     rest = {k: v for k, v in row.rest(DERIVED).items() if v is not None}
     about = row.mapping("about") if "about" in row.values else {"columns": rest} if rest else {}
     user = row.values.get("user_id")
     annotator = row.text("annotator", "") or ("" if user is None else str(user))
-    return Vote(row.text("prompt_id", prompt_id_of(prompt)), prompt, *images, _choice(row), annotator, about)
+    return Vote(row.text("prompt_id", prompt_id_of(prompt)), prompt, a, b, _choice(row), annotator, about)
 
 
 def _image(row: Row, column: str, shelf: Shelf) -> str:

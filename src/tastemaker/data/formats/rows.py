@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,12 @@ def prompt_id_of(text: str) -> str:
 
 def read_rows(path: Path) -> list[Row] | Iterator[Row]:
     """By suffix: .json (a list), .jsonl, .csv, .parquet (read as it is used). Raises TastemakerError otherwise."""
-    readers = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
+    readers: dict[str, Callable[[Path], list[Row] | Iterator[Row]]] = {
+        ".json": read_json,
+        ".jsonl": read_jsonl,
+        ".csv": read_csv,
+        ".parquet": read_parquet,
+    }
     if path.suffix.lower() not in readers:
         known = ", ".join(readers)
         raise TastemakerError(f"cannot read votes from {path}: expected a file of the kinds {known}, or a folder")
@@ -160,16 +165,25 @@ def read_parquet(path: Path) -> Iterator[Row]:
         with pq.ParquetFile(path) as file:
             done = 0
             for batch in file.iter_batches(PARQUET_ROWS):
-                columns = {f.name: _plain(batch.column(f.name)) for f in batch.schema}
+                columns = {f.name: _plain(batch.column(f.name), f.name, path, done) for f in batch.schema}
                 for i in range(batch.num_rows):
                     yield Row(f"{path} row {done + i + 1}", {name: c[i] for name, c in columns.items()})
                 done += batch.num_rows
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise TastemakerError(f"cannot read {path} as Parquet: {error}") from error
 
 
-def _plain(column: pa.Array) -> list[Any]:
-    return (column.cast(pa.string()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+def _plain(column: pa.Array, name: str, path: Path, done: int) -> list[Any]:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.string())
+    found: list[Any] = []
+    for value in column:
+        try:
+            found.append(value.as_py())
+        except ValueError as error:  # text that is not UTF-8, a date out of range
+            place = f"{path} row {done + len(found) + 1} column `{name}`"
+            raise TastemakerError(f"{place}: expected a value of type {column.type}, got {error}") from error
+    return found
 
 
 def columns_of(path: Path) -> set[str]:
@@ -177,7 +191,7 @@ def columns_of(path: Path) -> set[str]:
     if path.suffix.lower() == ".parquet":
         try:
             return set(pq.read_schema(path).names)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             raise TastemakerError(f"cannot read {path} as Parquet: {error}") from error
     if path.suffix.lower() == ".csv":
         return set(next(csv.reader(io.StringIO(read_text(path), newline="")), []))
