@@ -30,7 +30,7 @@ def length(images, prompts):
 
 def test_sample_is_start_advance_and_preview():
     generator = tiny_flow(scale=0.2)
-    state = generator.start(Condition.of(WORDS), torch.tensor([4, 5, 6]))
+    state = generator.start(Condition.of(WORDS, generator.guidance), torch.tensor([4, 5, 6]))
     by_hand = generator.preview(finish(generator, state))
     found = sample(generator, WORDS, [4, 5, 6])
     assert found.shape == (3, 3, 16, 16) and found.dtype == torch.float32 and by_hand.min() < 0
@@ -42,7 +42,7 @@ def test_sample_is_start_advance_and_preview():
 
 def test_guidance_is_the_generators_own_unless_given():
     generator = tiny_flow()
-    plain, strong = sample(generator, WORDS, [1, 2, 3]), sample(generator, WORDS, [1, 2, 3], guidance=3.0)
+    plain, strong = (sample(generator, WORDS, [1, 2, 3], guidance=g) for g in (1.0, 3.0))
     generator.guidance = 3.0
     assert torch.equal(sample(generator, WORDS, [1, 2, 3]), strong) and not torch.equal(plain, strong)
     assert torch.equal(sample(generator, WORDS, [1, 2, 3], guidance=1.0), plain)

@@ -32,7 +32,7 @@ from ..records import Prompt, StepRecord
 from .anchor import anchored, captioned_data
 from .optimise import OptimiserConfig, TrainingState
 from .pretrain import Captioned, draw_seeds
-from .rollout import choose, condition_of, judge, require_gradient
+from .rollout import choose, judge, require_gradient
 from .watching import Watch, WatchConfig, goes_on
 
 
@@ -54,7 +54,7 @@ class Config:
     """optimiser steps"""
     batch_size: int = 32
     """prompts a step; as many captioned pictures for the pretraining loss"""
-    reward_weight: float = 0.3
+    reward_weight: float = 0.5
     """lambda: how much the reward counts beside the pretraining loss"""
     margin: float = 2.0
     """the standardised reward above which there is no more gradient"""
@@ -62,7 +62,9 @@ class Config:
     """of the reward on the untuned generator; `train refl` measures it"""
     reward_std: float = 1.0
     """its standard deviation"""
-    first_late: float = 0.5
+    guidance: float = 1.0
+    """of the training's own trajectories; 1: none, as in the release; more makes each step twice as long"""
+    first_late: float = 0.25
     """the earliest step that may carry the gradient, as a share of the sampling steps, in [0, 1)"""
     pretraining_weight: float = 1.0
     """of the loss on captioned pictures; 0 is the released code's form"""
@@ -73,7 +75,7 @@ class Config:
     watch: WatchConfig = field(default_factory=WatchConfig)
     """what is looked at on the way, and when to stop"""
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=2e-4, warmup_steps=5, ema_decay=0.95)
+        default_factory=lambda: OptimiserConfig(learning_rate=3e-4, warmup_steps=5, ema_decay=0.95)
     )
 
     def __post_init__(self) -> None:
@@ -155,7 +157,8 @@ def train(
         chosen = choose(prompts, config, state.step)
         seeds = draw_seeds(mix(config.seed, 1), state.step, len(chosen))
         late = late_step(config, generator.plan.steps, state.step)
-        raw = judge(reward, late_preview(generator, condition_of(generator, chosen), seeds, late), chosen)
+        condition = Condition.of(chosen, config.guidance)
+        raw = judge(reward, late_preview(generator, condition, seeds, late), chosen)
         figures = {"reward": float(raw.detach().nanmean()), "late_step": late, "no_score": int(raw.isnan().sum())}
         loss, more = anchored(loss_map(raw).mean(), generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)

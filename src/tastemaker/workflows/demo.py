@@ -170,7 +170,7 @@ def tuned_stage(generator: Any, reward: Reward, rows, prompts, seeds, settings: 
     """Train in RUN/refl (resumable), then draw the same prompts and seeds."""
     folder, ledger, began = run.folder / "refl", Ledger(), time.perf_counter()
     training = rows if settings.prompts else training_prompts(settings.seed, without=rows)
-    config = standardised(settings.refl, generator, reward, training)
+    config = standardised(settings.refl, generator, reward, training, settings.refl.guidance)
     resumes = (folder / "config.yaml").is_file()
     inner = Run.resume(folder, config) if resumes else Run.create(folder, config)
     with metered(generator.network, ledger):

@@ -35,7 +35,7 @@ def train_refl(config_path=None, overrides: Sequence[str] = (), out=None, resume
     generator, reward, prompts = bench.generator, bench.reward, bench.prompts
     refl.require_gradient(reward)
     if config.reward_std == 1.0 and config.reward_mean == 0.0 and resume is None:
-        config = standardised(config, generator, reward, prompts)
+        config = standardised(config, generator, reward, prompts, config.guidance)
     run = open_run(config, out, resume, {"model": weight_hash(getattr(generator, "parts", generator.network))})
     on_bench(bench, pictures(generator, config, data), config, run, track)
     return run

@@ -97,10 +97,15 @@ def training_prompts(seed: int, count: int = 2000, without: Sequence[Prompt] = (
     return [p for p in made if p.text not in kept]
 
 
-def standardised(config: Any, generator: Any, reward: Reward, prompts: Sequence[Prompt]) -> Any:
-    """The configuration with the reward's mean and deviation on 96 pictures of the untuned generator."""
+def standardised(
+    config: Any, generator: Any, reward: Reward, prompts: Sequence[Prompt], guidance: float | None = None
+) -> Any:
+    """The configuration with the reward's mean and deviation on 96 pictures of the untuned generator.
+
+    guidance: of those pictures; None: the generator's own.
+    """
     chosen = [prompts[i % len(prompts)] for i in range(96)]
-    scores = score([reward], sample(generator, chosen, range(96)), chosen)
+    scores = score([reward], sample(generator, chosen, range(96), guidance=guidance), chosen)
     return replace(config, reward_mean=float(scores.nanmean()), reward_std=float(zscore_scale(scores)))
 
 
