@@ -143,7 +143,9 @@ class Pixels:
 
 
 def feature_model():
-    made = FeatureScorer.new(feature_scorer.HeadConfig(picture=6, prompt=2, width=8, members=2), Pixels())
+    made = FeatureScorer.new(
+        feature_scorer.HeadConfig(picture=6, prompt=2, components=4, width=8, members=2), Pixels()
+    )
     shaken(made.network, 1, 0.3)
     return made
 
@@ -163,9 +165,9 @@ def test_features_are_standardised_on_the_training_set():
     network = FeatureNetwork(dataclasses.replace(feature_model().network.config, members=1)).eval()
     rows, words = torch.randn(50, 6) * 3 + 7, torch.randn(9, 2) - 4
     network.standardise(rows, words)
-    torch.testing.assert_close(
-        (rows - network.picture_mean) / network.picture_std, (rows - rows.mean(0)) / rows.std(0)
-    )
+    torch.testing.assert_close(network.picture_mean, rows.mean(0))
+    read = ((rows - rows.mean(0)) / rows.std(0)).clamp(-5, 5) @ network.picture_basis
+    torch.testing.assert_close(torch.cov(read.T), torch.eye(4), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(network.prompt_mean, words.mean(0))
 
 

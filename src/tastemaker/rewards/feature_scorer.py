@@ -35,21 +35,22 @@ class HeadConfig:
 
     picture: int  # D
     prompt: int  # E
+    components: int  # P, of the picture's features, at most D
     width: int = 64  # W
     members: int = 3  # M
     dropout: float = 0.3  # of the features, while training
 
 
 class Member(nn.Module):
-    """(B, D) and (B, E), standardised, to (B,)."""
+    """(B, P) and (B, E), standardised, to (B,)."""
 
     def __init__(self, config: HeadConfig):
         super().__init__()
         width = config.width
-        self.picture, self.prompt = nn.Linear(config.picture, width), nn.Linear(config.prompt, width)
+        self.picture, self.prompt = nn.Linear(config.components, width), nn.Linear(config.prompt, width)
         self.mixed = nn.Linear(3 * width, width)
         self.score = nn.Linear(width, 1)
-        self.direct = nn.Linear(config.picture, 1)  # a plain linear model beside the network
+        self.direct = nn.Linear(config.components, 1)  # a plain linear model beside the network
         self.dropout = nn.Dropout(config.dropout)
         for layer in (self.score, self.direct):
             nn.init.zeros_(layer.weight)
@@ -72,17 +73,26 @@ class FeatureNetwork(nn.Module):
         for name, width in (("picture", config.picture), ("prompt", config.prompt)):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_std", torch.ones(width))
+        self.register_buffer("picture_basis", torch.eye(config.picture, config.components))
         self.register_buffer("mean", torch.zeros(config.members))
         self.register_buffer("std", torch.ones(config.members))
 
     def standardise(self, picture: Tensor, prompt: Tensor) -> None:
-        """Take mean and deviation of the inputs from the features of the training set, (N, D) and (N, E)."""
+        """Take mean, deviation and principal components of the inputs from the training set, (N, D) and (N, E).
+
+        There are more features than pictures and many say the same: the members read the first components, each
+        with a deviation of 1. Needs at least `components` pictures.
+        """
         for name, rows in (("picture", picture), ("prompt", prompt)):
             self.get_buffer(f"{name}_mean").copy_(rows.mean(0))
             self.get_buffer(f"{name}_std").copy_(rows.std(0).clamp_min(1e-6))
+        whole = ((picture - self.picture_mean) / self.picture_std).clamp(-5, 5)
+        _, sizes, basis = torch.linalg.svd(whole - whole.mean(0), full_matrices=False)
+        count = self.config.components
+        self.picture_basis.copy_(basis[:count].T * (len(whole) - 1) ** 0.5 / sizes[:count].clamp_min(1e-6))
 
     def forward(self, picture: Tensor, prompt: Tensor) -> Tensor:
-        picture = ((picture - self.picture_mean) / self.picture_std).clamp(-5, 5)
+        picture = ((picture - self.picture_mean) / self.picture_std).clamp(-5, 5) @ self.picture_basis
         prompt = ((prompt - self.prompt_mean) / self.prompt_std).clamp(-5, 5)
         return torch.stack([member(picture, prompt) for member in self.members])
 

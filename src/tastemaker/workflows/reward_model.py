@@ -32,6 +32,7 @@ from .train import best_device, device_name
 from .versions import weight_hash
 
 KEPT = 200_000  # pictures of one size in memory
+MOST_COMPONENTS = 192  # of frozen features
 
 
 @dataclass
@@ -121,7 +122,10 @@ def on_tiny_clip(path: str, config: Config, judged: Judged, parts: Mapping[str, 
 
 def on_features(path: str, config: Config, judged: Judged, parts: Mapping[str, list[Pair]]) -> Learner:
     encoders = feature_scorer.PackagedEncoders()
-    shape = feature_scorer.HeadConfig(encoders.stages.dim + encoders.low.dim, encoders.words.dim, 64, config.members)
+    pictures = {name for pair in parts["train"] for name in (pair.image_a, pair.image_b)}
+    width = encoders.stages.dim + encoders.low.dim
+    components = min(MOST_COMPONENTS, width, len(pictures) - 1)
+    shape = feature_scorer.HeadConfig(width, encoders.words.dim, components, members=config.members)
     scorer = feature_scorer.FeatureScorer.new(shape, encoders, config.seed)
     return Learner(scorer, scorer, judged.pictures)
 
