@@ -218,9 +218,17 @@ def expire(db: Connection, now: float) -> int:
     return len(over)
 
 
+M = Membership.__table__
+STEPS = ("done", "skips", "gold_seen", "gold_right")
+_COUNT = (
+    update(M)
+    .where(M.c.project_id == bindparam("project"), M.c.annotator_id == bindparam("person"))
+    .values({name: M.c[name] + bindparam(f"step_{name}") for name in STEPS})
+    .returning(*M.c)
+)
+
+
 def count_done(db: Connection, project: int, person: int, **steps: int) -> Row:
-    """Move the counters of a membership; returns it as it is then."""
-    M = Membership.__table__
-    moved = {name: M.c[name] + step for name, step in steps.items()}
-    mine = and_(M.c.project_id == project, M.c.annotator_id == person)
-    return db.execute(update(M).where(mine).values(**moved).returning(*M.c)).one()
+    """Move the counters of a membership; returns it as it is then. steps: of STEPS."""
+    moved = {f"step_{name}": steps.get(name, 0) for name in STEPS}
+    return db.execute(_COUNT, {"project": project, "person": person, **moved}).one()

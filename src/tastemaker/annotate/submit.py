@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.engine import Connection, Row
 
 from ..errors import TastemakerError
@@ -58,12 +58,19 @@ class Sent:
         }
 
 
+_SETTLE = (
+    update(A)
+    .where(A.c.id == bindparam("task"), A.c.version == bindparam("seen"))
+    .values(state=bindparam("to"), answered_at=bindparam("now"), review=bindparam("look"), version=A.c.version + 1)
+)
 _TASK = select(A, I.c.gold, I.c.prompt, I.c.pictures, I.c.sensitive).join(I, A.c.item_id == I.c.id)
+
+_OWN = _TASK.where(A.c.token == bindparam("wanted"), A.c.annotator_id == bindparam("person"))
 
 
 def find_task(db: Connection, token: str, person: int) -> Row:
     """Raises NotYours for the tokens of others as for those that do not exist."""
-    row = db.execute(_TASK.where(A.c.token == token, A.c.annotator_id == person)).first()
+    row = db.execute(_OWN, {"wanted": token, "person": person}).first()
     if row is None or row.kind == "relabel":
         raise NotYours("there is no such task")
     return row
@@ -170,14 +177,8 @@ def write(
 def _settle(db: Connection, task: Row, state: str, project: View) -> None:
     """Raises Conflict where another sending of the same task was quicker."""
     seen = secrets.SystemRandom().random() < project.settings.review and (state, task.kind) == ("answered", "work")
-    values = {
-        "state": state,
-        "answered_at": time.time(),
-        "review": "pending" if seen else "",
-        "version": A.c.version + 1,
-    }
-    as_read = (A.c.id == task.id) & (A.c.version == task.version)
-    if db.execute(update(A).where(as_read).values(**values)).rowcount != 1:
+    row = {"task": task.id, "seen": task.version, "to": state, "now": time.time(), "look": "pending" if seen else ""}
+    if db.execute(_SETTLE, row).rowcount != 1:
         raise Conflict("this task has just been answered elsewhere")
 
 

@@ -77,10 +77,10 @@ function showEnd({ status, quota, done }) {
 const client = () => `${input} ${innerWidth}x${innerHeight}`;
 const facts = () => ({ ms: Math.round(performance.now() - since), client: client(), guideline: words.guideline });
 
-function submit(task, answer) {
-  if (tasks[0] !== task || busy) return;
+function submit(task, answer, certain = false) {
+  if (tasks[0] !== task || (busy && !certain)) return;
   clearTimeout(partTimer);
-  busy = true; // a key held down must not answer the next task too
+  busy = true; // a second click or key just after must not answer the next task too
   setTimeout(() => { busy = false; }, 150);
   tasks.shift();
   outbox.send(`/api/tasks/${task.token}/answer`, { answer, ...facts() }).then(
@@ -118,7 +118,7 @@ function skip() {
   if (!tasks.length || byId("skip").disabled) return;
   const dialog = byId("skipping");
   const task = tasks[0];
-  const choose = (reason) => { dialog.close(); submit(task, { choice: "skip", reason }); };
+  const choose = (reason) => { dialog.close(); submit(task, { choice: "skip", reason }, true); };
   byId("reasons").replaceChildren(...words.skip_reasons.map(([name, label], k) => element("button", { type: "button", onclick: () => choose(name) }, element("kbd", {}, String(k + 1)), label)));
   dialog.onkeydown = (event) => { const found = words.skip_reasons[Number(event.key) - 1]; if (found) { event.preventDefault(); choose(found[0]); } };
   dialog.showModal();
