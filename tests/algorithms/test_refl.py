@@ -20,7 +20,6 @@ from tastemaker.algorithms.refl import (
     paper_loss,
     train,
 )
-from tastemaker.algorithms.rollout import condition_of
 from tastemaker.algorithms.watching import Watch, WatchConfig
 from tastemaker.data.batches import Batches
 from tastemaker.errors import NotDifferentiable, TastemakerError
@@ -237,7 +236,7 @@ def test_the_pretraining_loss_is_added_and_0_leaves_it_out():
 def _first_step():
     config = Config(batch_size=6)
     seeds = refl.draw_seeds(refl.mix(config.seed, 1), 0, 6)
-    return condition_of(small_flow(), choose(PROMPTS, config, 0)), seeds
+    return Condition.of(choose(PROMPTS, config, 0), config.guidance), seeds
 
 
 def test_it_is_reproducible_and_follows_its_seed():
