@@ -57,7 +57,7 @@ def home(tmp_path, monkeypatch):
 def words(name, *more):
     reward = "redness" if name == "draft" else "count"
     common = ["model=model", f"reward=reward.py:{reward}", "batch_size=2", "watch.every=2", "watch.pictures=3"]
-    return [*common, "optimiser.learning_rate=0.001", *COMMANDS[name][2], *more]
+    return [*common, "watch.tolerance=100", "optimiser.learning_rate=0.001", *COMMANDS[name][2], *more]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

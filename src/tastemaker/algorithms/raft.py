@@ -154,7 +154,7 @@ def train(
     if watch is not None:
         watch.begin(state)
     while goes_on(state, config.steps, watch):
-        figures = {"round": round_of(state.step, config) + 1}
+        figures: dict[str, float] = {"round": round_of(state.step, config) + 1}
         if kept.pictures is None or kept.round != round_of(state.step, config):
             kept.round = round_of(state.step, config)
             with state.ema_weights():
