@@ -42,7 +42,7 @@ def create_app(database: Database, secure: bool = False, exporters: Mapping[str,
 
     app = FastAPI(title="tastemaker", version=APP, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.tastemaker = state
-    for room in (account, work, reviewing, admin, exports, statistics_page):
+    for room in (work, account, reviewing, admin, exports, statistics_page):
         app.include_router(room.router(state))
     app.mount("/static", StaticFiles(directory=ROOM / "static"), name="static")
     app.add_middleware(Shield)
