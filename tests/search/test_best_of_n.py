@@ -50,7 +50,7 @@ def run(score, n, plan=PLAN, guidance=1.0, batch_size=64, prompts=PROMPTS, seeds
 
 def test_one_candidate_is_plain_sampling():
     images, scores, chosen, _ = run(brightness, 1)
-    plain = sample(tiny_flow(), PROMPTS, SEEDS, PLAN)
+    plain = sample(tiny_flow(), PROMPTS, SEEDS, PLAN, 1.0)
     torch.testing.assert_close(images, plain, rtol=0, atol=1e-5)
     assert chosen.tolist() == [0] * 5 and scores.shape == (5, 1)
 
@@ -59,7 +59,7 @@ def test_the_kept_picture_is_the_best_of_its_own_candidates():
     images, scores, chosen, _ = run(brightness, 6)
     torch.testing.assert_close(brightness(images, None), scores.max(1).values)
     assert torch.equal(chosen, scores.argmax(1)) and len(set(chosen.tolist())) > 1
-    torch.testing.assert_close(scores[:, 0], brightness(sample(tiny_flow(), PROMPTS, SEEDS, PLAN), None))
+    torch.testing.assert_close(scores[:, 0], brightness(sample(tiny_flow(), PROMPTS, SEEDS, PLAN, 1.0), None))
     assert len({round(float(s), 6) for s in scores.flatten()}) == 30  # no two candidates are one picture
 
 
@@ -106,7 +106,7 @@ def test_nan_never_wins_and_all_nan_chooses_nothing():
         assert (k == -1) == bool(row.isnan().all()) and (k == -1 or row[k] == row[~row.isnan()].max())
     images, _, chosen, _ = run(lambda images, prompts: torch.full((len(images),), nan), 3)
     assert chosen.tolist() == [-1] * 5
-    torch.testing.assert_close(images, sample(tiny_flow(), PROMPTS, SEEDS, PLAN), rtol=0, atol=1e-5)
+    torch.testing.assert_close(images, sample(tiny_flow(), PROMPTS, SEEDS, PLAN, 1.0), rtol=0, atol=1e-5)
 
 
 def test_an_infinite_score_is_no_score():

@@ -124,7 +124,7 @@ def test_best_of_n(home, capsys):
         all(r["scores"][r["chosen"]] == max(r["scores"]) and len(r["scores"]) == 3 for r in rows) and len(rows) == 3
     )
     assert (
-        ledger["network_evaluations"] == 3 * 3 * tiny_flow().plan.steps
+        ledger["network_evaluations"] == 3 * 3 * 2 * tiny_flow().plan.steps  # guidance asks twice
         and ledger["verifier_calls"] == 9
         and ledger["left_out"] == 0
     )
