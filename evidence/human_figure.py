@@ -33,7 +33,7 @@ def draw(figures: Mapping[str, Any], targets: Mapping[str, float], path: Path) -
             f"{name}: pairs of one prompt in people's order",
         )
         left.axvline(asked, color="black", linestyle=":", linewidth=1)
-        left.text(asked, -0.62, f"asked {asked}", ha="center", fontsize=8)
+        left.text(asked + 0.004, len(SHOWN) - 0.55, f"asked {asked}", fontsize=8)
         title = f"{name}: pairs with a generator that was left out"
         bars(right, found["left_out_by_generator"], title)
     figure.savefig(path, dpi=130)
