@@ -197,6 +197,9 @@ def test_mscn_is_standardised_locally_and_low_level_tells_noise_from_blur():
     assert gradient.isfinite().all() and bool(fine[1] > fine[0])
 
 
-def test_heads_without_training_are_near_zero_so_that_pairs_start_undecided(images):
-    fresh = tiny_clip_scorer.TinyClipScorer.new(tiny_clip(), HeadConfig(32, 1, 2))
-    assert fresh.logits(images, PROMPTS).abs().max() < 0.5
+def test_heads_without_training_begin_near_the_towers_cosine(images):
+    clip = tiny_clip()
+    with torch.no_grad():
+        cosine = (clip.image_vectors(images) * clip.text_vectors(PROMPTS)).sum(-1)
+        logits = tiny_clip_scorer.TinyClipScorer.new(clip, HeadConfig(32, 1, 2)).logits(images, PROMPTS)
+    assert (logits - cosine).abs().max() < 0.25 and cosine.std() > 0.01

@@ -1,8 +1,9 @@
 """A preference scorer on tiny-clip's towers: a small transformer reads the patches of the picture and the words of
 the prompt together, as BLIP's image-grounded text encoder does for ImageReward (arXiv 2304.05977, section 2.2).
 
-The towers were trained to name things and may forget how sharp a picture is, so each head also has a stem of its own
-on the pixels. Letters: B batch, N patches, L words, D width of the towers, W of a head, M members.
+A head begins as the cosine of both towers' vectors, so that what they know of picture and words need not be learned
+from votes again. They were trained to name things and may forget how sharp a picture is, so each head also has a stem
+of its own on the pixels. Letters: B batch, N patches, L words, D width of the towers, W of a head, M members.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..encoders.tiny_clip import (
     ImageTower,
@@ -32,6 +34,7 @@ from ..weights import device_of, fill, save_weights, shape_of
 from .freezing import Tower, freeze
 
 KIND = "tiny-clip"
+FIT = 10.0  # the cosine's unit, as in the reward `alignment`
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def text_states(tower: TextTower, words: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """Patches, words and pixels to one number, (B,)."""
+    """Patches, words, pixels and the product of both vectors to one number, (B,)."""
 
     def __init__(self, towers: TowerConfig, config: HeadConfig):
         super().__init__()
@@ -66,16 +69,17 @@ class Head(nn.Module):
         )
         self.pool = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = transformer(width, width // 32, config.depth)
-        self.score = nn.Linear(width, 1)
+        self.score, self.fit = nn.Linear(width, 1), nn.Linear(towers.features, 1, bias=False)
         nn.init.normal_(self.score.weight, std=1 / (width + 1))  # ImageReward's: all scores begin near 0
         nn.init.zeros_(self.score.bias)
+        nn.init.constant_(self.fit.weight, 1 / FIT)
 
-    def forward(self, images: Tensor, picture: Tensor, words: Tensor) -> Tensor:
+    def forward(self, images: Tensor, picture: Tensor, words: Tensor, fit: Tensor) -> Tensor:
         seen = self.picture(picture)  # (B, N + 1, W)
         pixels = self.pixels(images * 2 - 1).flatten(2).transpose(1, 2)  # (B, N, W)
         seen = torch.cat([seen[:, :1], seen[:, 1:] + pixels], 1)
         h = torch.cat([self.pool.expand(len(images), -1, -1), self.words(words), seen], 1)
-        return self.score(self.blocks(h)[:, 0])[:, 0]
+        return (self.score(self.blocks(h)[:, 0]) + self.fit(fit))[:, 0]
 
 
 class TinyClipScorerNetwork(nn.Module):
@@ -90,7 +94,9 @@ class TinyClipScorerNetwork(nn.Module):
 
     def forward(self, images: Tensor, words: Tensor) -> Tensor:
         picture, said = image_states(self.towers.image, images), text_states(self.towers.text, words)
-        return torch.stack([head(images, picture, said) for head in self.heads])
+        vectors = self.towers.image.project(picture[:, 0]), self.towers.text.project(said[:, 0])
+        fit = FIT * F.normalize(vectors[0], dim=-1) * F.normalize(vectors[1], dim=-1)  # (B, F), sums to FIT cosines
+        return torch.stack([head(images, picture, said, fit) for head in self.heads])
 
 
 class TinyClipScorer:
@@ -112,7 +118,7 @@ class TinyClipScorer:
             return cls(TinyClipScorerNetwork(clip.network, config), clip.vocabulary)
 
     def freeze(self, share: float) -> None:
-        """See freezing.py. What the heads do not read is never trained."""
+        """See freezing.py. The projections to the shared space are never trained."""
         towers = self.network.towers
         towers.requires_grad_(False)
         image, text = towers.image, towers.text
