@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..records import Interval, Ranking, Rating, Vote
+from ..shares import share_of
 
 Answer = Vote | Rating | Ranking
-Z95 = 1.959963984540054
 LEAST = 20  # answers before an alarm is raised
 
 
@@ -78,14 +78,6 @@ def winner(vote: Vote) -> str:
     return {"a": vote.image_a, "b": vote.image_b}.get(vote.choice, vote.choice)
 
 
-def share(successes: int, n: int) -> Interval:
-    """successes / n with Wilson's 95 % interval (1927)."""
-    value, shrink = successes / n, Z95**2 / n
-    middle = (value + shrink / 2) / (1 + shrink)
-    half = Z95 * math.sqrt(value * (1 - value) / n + shrink / (4 * n)) / (1 + shrink)
-    return Interval(value, max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half)), n)
-
-
 def annotator_rows(
     votes: Sequence[Vote], ratings: Sequence[Rating], rankings: Sequence[Ranking], limits: Limits = DEFAULT
 ) -> list[dict[str, Any]]:
@@ -124,18 +116,14 @@ def _row(
         "tie_rate": (often["tie"] + often["both_bad"]) / (len(votes) - often["skip"] or math.nan),
         "seconds": float(np.median(times)) / 1000 if times else math.nan,
         "timed": len(times),
-        "left": _share(places.count(0), len(places)),
+        "left": share_of(places.count(0), len(places)),
         "longest_run": max((len(list(g)) for _, g in groupby(places)), default=0),
         "same_marks": same_marks(ratings),
-        "self_consistency": _share(*consistency(votes)),
-        "majority": _share(*(majority or (0, 0))),
-        "gold": _share(*gold),
+        "self_consistency": share_of(*consistency(votes)),
+        "majority": share_of(*(majority or (0, 0))),
+        "gold": share_of(*gold),
     }
     return {**row, "alarms": alarms(row, limits)}
-
-
-def _share(successes: int, n: int) -> Interval | None:
-    return share(successes, n) if n else None
 
 
 def _gold(answers: Iterable[Vote | Ranking]) -> tuple[int, int]:

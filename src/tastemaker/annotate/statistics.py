@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ..correlation import kendall
 from ..data.pairs import compared
-from ..records import Interval, Ranking, Rating, Vote
+from ..records import Ranking, Rating, Vote
+from ..shares import share_of
 from .agreement import (
     cohen,
     fleiss,
@@ -30,7 +31,7 @@ from .agreement import (
     table_of,
     value_counts,
 )
-from .annotators import annotator_rows, answer_times, chosen_places, consistency, is_counted, pair_key, plain, share
+from .annotators import annotator_rows, answer_times, chosen_places, consistency, is_counted, pair_key, plain
 
 CODES = {"tie": 0.0, "both_bad": 2.0}  # besides 1 and -1: the first or the second of the sorted pair
 
@@ -49,7 +50,7 @@ def summary(votes: Iterable[Vote], ratings: Iterable[Rating], rankings: Iterable
         "ratings": rating_agreement(marks),
         "rankings": ranking_agreement(orders),
         "position": position_bias(votes),
-        "self_consistency": interval_of(*consistency(votes)),
+        "self_consistency": share_of(*consistency(votes)),
         "speed": speed([*votes, *ratings, *rankings]),
         "annotators": annotator_rows(votes, ratings, rankings),
     }
@@ -75,14 +76,10 @@ def choices(votes: Sequence[Vote]) -> dict[str, Any]:
     answered = len(votes) - often["skip"]
     return {
         **{f"choice_{name}": often[name] for name in ("a", "b", "tie", "both_bad", "skip")},
-        "tie_rate": interval_of(often["tie"], answered),
-        "both_bad_rate": interval_of(often["both_bad"], answered),
-        "skip_rate": interval_of(often["skip"], len(votes)),
+        "tie_rate": share_of(often["tie"], answered),
+        "both_bad_rate": share_of(often["both_bad"], answered),
+        "skip_rate": share_of(often["skip"], len(votes)),
     }
-
-
-def interval_of(successes: int, n: int) -> Interval | None:
-    return share(successes, n) if n else None
 
 
 # agreement
@@ -190,7 +187,7 @@ def position_bias(votes: Sequence[Vote]) -> dict[str, Any]:
     """The share of choices for the left picture, of votes that choose one and say how they were shown. Sides are
     drawn by lot, so half is expected, and an interval without 0.5 is a bias."""
     places = [place for v in votes for place in chosen_places(v)]
-    left = interval_of(places.count(0), len(places))
+    left = share_of(places.count(0), len(places))
     return {"left": left, "biased": left is not None and not left.low <= 0.5 <= left.high}
 
 

@@ -8,7 +8,6 @@ slightly too wide, never too narrow. A NaN is a measurement that failed: it is l
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,27 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..correlation import pearson, ranks_of_codes
 from ..errors import TastemakerError
 from ..records import Interval
+from ..shares import wilson as wilson
 
-Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 RESAMPLES = 4000
 ROWS = 1 << 19  # rows drawn at a time
 Statistic = Callable[[NDArray, NDArray, int], NDArray]  # see draw_rows; -> one value per resample
-
-
-def wilson(successes: int, n: int) -> Interval:
-    """The share successes / n with Wilson's score interval (Wilson 1927, JASA 22:209; also Brown et al. 2001).
-
-    Raises TastemakerError unless 0 <= successes <= n and n > 0.
-    """
-    if not 0 <= successes <= n or n == 0:
-        raise TastemakerError(f"expected 0 <= successes <= n and n > 0, got {successes} of {n}")
-    share, shrink = successes / n, Z95**2 / n
-    middle = (share + shrink / 2) / (1 + shrink)
-    half = Z95 * math.sqrt(share * (1 - share) / n + shrink / (4 * n)) / (1 + shrink)
-    # at 0 and n the bounds are exactly 0 and 1; rounding must not put them past the value
-    return Interval(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)), n)
 
 
 def bootstrap_mean(scores: Any, prompts: Any, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
@@ -79,11 +65,18 @@ def spearman(x: Any, y: Any, prompts: Any = None, resamples: int = RESAMPLES, se
     if x.max() == 0 or y.max() == 0:
         raise TastemakerError("a rank correlation needs values that differ; all of one side are equal")
 
-    def correlations(rows: NDArray, which: NDArray, count: int) -> NDArray:
-        parts = np.split(rows, np.flatnonzero(np.diff(which)) + 1)
-        return np.array([correlation(mean_ranks(x[part]), mean_ranks(y[part])) for part in parts])
+    by_part = of_parts(lambda a, b: pearson(ranks_of_codes(a), ranks_of_codes(b)), x, y)
+    return bootstrap(by_part, groups, resamples, seed)
 
-    return bootstrap(correlations, groups, resamples, seed)
+
+def of_parts(figure: Callable[[NDArray, NDArray], float], x: NDArray, y: NDArray) -> Statistic:
+    """figure(x, y) of the rows of each resample; x, y (B,)."""
+
+    def statistic(rows: NDArray, which: NDArray, count: int) -> NDArray:
+        parts = np.split(rows, np.flatnonzero(np.diff(which)) + 1)
+        return np.array([figure(x[part], y[part]) for part in parts])
+
+    return statistic
 
 
 def means(values: NDArray) -> Statistic:
@@ -145,16 +138,3 @@ def finite(columns: list[Any], prompts: Any) -> tuple[list[NDArray], NDArray]:
 def summarise(value: float, draws: NDArray, count: int) -> Interval:
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return Interval(float(value), float(low), float(high), count)
-
-
-def mean_ranks(codes: NDArray) -> NDArray:
-    """Ranks from 1, ties at their mean; codes: small integers in the order of the values."""
-    sizes = np.bincount(codes)
-    return (np.cumsum(sizes) - (sizes - 1) / 2)[codes]
-
-
-def correlation(x: NDArray, y: NDArray) -> float:
-    """Pearson's; NaN where a resample happens to be constant."""
-    x, y = x - x.mean(), y - y.mean()
-    size = math.sqrt((x @ x) * (y @ y))
-    return float(x @ y / size) if size else math.nan

@@ -173,14 +173,9 @@ def _at_k(figure: Any, scores: Any, ranks: Any, prompts: Any, k: int, resamples:
 def kendall(x: Any, y: Any, prompts: Any = None, resamples: int = 1000, seed: int = 0) -> Interval:
     """Kendall's tau-b of x (N,) and y (N,), resampled by prompt and then by picture (see `intervals.spearman`)."""
     (x, y), groups = finite([x, y], np.arange(len(x)) if prompts is None else prompts)
-
-    def taus(rows: NDArray, which: NDArray, count: int) -> NDArray:
-        parts = np.split(rows, np.flatnonzero(np.diff(which)) + 1)
-        return np.array([correlation.kendall(x[part], y[part]) for part in parts])
-
     value = correlation.kendall(x, y)
     expect(not math.isnan(value), "values that differ on both sides", "a constant side")
-    return intervals.bootstrap(taus, groups, resamples, seed)
+    return intervals.bootstrap(intervals.of_parts(correlation.kendall, x, y), groups, resamples, seed)
 
 
 def mean_correlation(
