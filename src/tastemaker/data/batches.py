@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import TastemakerError
 from ..randomness import stream
 from ..records import Prompt
+from .epochs import Epochs
 from .images import stack
 
 Pair = tuple[Tensor, Prompt]
@@ -27,16 +29,13 @@ class Dataset(Protocol):
 
 
 class Batches:
-    """Endless batches over shuffled epochs: every picture comes once before any comes again.
-
-    A batch may reach over the end of an epoch, and several epochs where the data set is smaller than a batch.
-    """
+    """Endless batches over shuffled epochs (epochs.py): every picture comes once before any comes again."""
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int = 0):
         if batch_size < 1 or not len(dataset):
             raise TastemakerError(f"expected pictures and a batch of at least 1, got {len(dataset)} and {batch_size}")
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self._order: tuple[int, Any] = (-1, None)  # the latest epoch's permutation
+        self.dataset, self.seed = dataset, seed
+        self.epochs = Epochs(len(dataset), batch_size, self._shuffled)
 
     def at(self, step: int) -> tuple[Tensor, list[Prompt]]:
         """(images (B, 3, S, S), prompts) of one step, counted from 0."""
@@ -44,17 +43,10 @@ class Batches:
 
     def indices(self, step: int) -> list[int]:
         """The B positions in the data set that this step takes."""
-        if step < 0:
-            raise TastemakerError(f"expected a step of at least 0, got {step}")
-        first = step * self.batch_size
-        return [self._at_position(p) for p in range(first, first + self.batch_size)]
+        return self.epochs.at(step)
 
-    def _at_position(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.dataset))
-        if self._order[0] != epoch:
-            order = stream(self.seed, step=epoch, purpose="epoch").permutation(len(self.dataset))
-            self._order = (epoch, order)
-        return int(self._order[1][place])
+    def _shuffled(self, epoch: int) -> NDArray:
+        return stream(self.seed, step=epoch, purpose="epoch").permutation(len(self.dataset))
 
     def from_step(self, step: int, workers: int = 0) -> Iterator[tuple[Tensor, list[Prompt]]]:
         """`at(step)`, `at(step + 1)`, ... without end, fetched ahead by `workers` processes; 0 reads in this one.

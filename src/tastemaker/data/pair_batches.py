@@ -18,8 +18,8 @@ from torch import Tensor
 from ..errors import TastemakerError
 from ..randomness import stream
 from ..records import Prompt
-from .pairs import Pair
-from .split import key_of
+from .epochs import Epochs
+from .pairs import Pair, prompt_key
 
 Picture = Path | str
 Order = Callable[[Sequence[Pair], int, int], NDArray]  # (pairs, seed, epoch) -> a permutation of their positions
@@ -55,10 +55,6 @@ def shuffled_prompts(pairs: Sequence[Pair], seed: int, epoch: int) -> NDArray:
     return np.concatenate([rng.permutation(listed[i]) for i in rng.permutation(len(listed))])
 
 
-def prompt_key(pair: Pair) -> str:
-    return key_of(pair.prompt.text, pair.prompt_id)
-
-
 class PairBatches:
     """Endless batches over shuffled epochs: every pair comes once before any comes again.
 
@@ -76,19 +72,14 @@ class PairBatches:
         if batch_size < 1 or not pairs:
             raise TastemakerError(f"expected pairs and a batch of at least 1, got {len(pairs)} and {batch_size}")
         self.pairs, self.pictures, self.batch_size, self.seed, self.order = pairs, pictures, batch_size, seed, order
-        self._epoch: tuple[int, NDArray] = (-1, np.empty(0, np.int64))  # the latest epoch's permutation
+        self.epochs = Epochs(len(pairs), batch_size, self._shuffled)
 
     def at(self, step: int) -> PairBatch:
         """The batch of one step, counted from 0."""
-        first = step * self.batch_size
-        positions = range(first, first + self.batch_size)
-        return batch_of([self.pairs[self._at_position(p)] for p in positions], self.pictures)
+        return batch_of([self.pairs[row] for row in self.epochs.at(step)], self.pictures)
 
-    def _at_position(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.pairs))
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.order(self.pairs, self.seed, epoch))
-        return int(self._epoch[1][place])
+    def _shuffled(self, epoch: int) -> NDArray:
+        return self.order(self.pairs, self.seed, epoch)
 
     def from_step(self, step: int) -> Iterator[PairBatch]:
         """`at(step)`, `at(step + 1)`, ... without end."""

@@ -50,6 +50,11 @@ class Pair:
     weight: float = 1.0
 
 
+def prompt_key(pair: Pair) -> str:
+    """Equal where two pairs share a prompt, as every split by prompt has it."""
+    return key_of(pair.prompt.text, pair.prompt_id)
+
+
 def pairs_of(votes: Votes) -> list[Pair]:
     """One pair for each vote and every two pictures of each ranking, ties with preference 0.5, in the order given.
 
@@ -119,8 +124,8 @@ def weigh_by_prompt(pairs: Iterable[Pair]) -> list[Pair]:
     Prompts are told apart as `split_by_prompt` does.
     """
     listed = list(pairs)
-    counts = Counter(_key(pair) for pair in listed)
-    return [replace(pair, weight=1 / counts[_key(pair)]) for pair in listed]
+    counts = Counter(prompt_key(pair) for pair in listed)
+    return [replace(pair, weight=1 / counts[prompt_key(pair)]) for pair in listed]
 
 
 def split_by_prompt(pairs: Iterable[Pair], shares: Mapping[str, float], seed: int = 0) -> dict[str, list[Pair]]:
@@ -129,8 +134,4 @@ def split_by_prompt(pairs: Iterable[Pair], shares: Mapping[str, float], seed: in
 
     Raises TastemakerError for shares that are negative or do not sum to 1.
     """
-    return split_rows(pairs, _key, shares, seed)
-
-
-def _key(pair: Pair) -> str:
-    return key_of(pair.prompt.text, pair.prompt_id)
+    return split_rows(pairs, prompt_key, shares, seed)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.pair_batches import Picture, prompt_key
-from ..data.pairs import Pair
+from ..data.pair_batches import Picture
+from ..data.pairs import Pair, prompt_key
 from ..evaluation.preference import filter_at_k, pair_accuracy, recall_at_k
 from ..protocols import Reward
 from ..records import Interval, Prompt
