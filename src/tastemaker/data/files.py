@@ -1,13 +1,15 @@
-"""Files that are whole or not there: written under another name, then moved into place."""
+"""Files that are whole or not there: written under another name, then moved into place; and what text says."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import TastemakerError
 
@@ -58,11 +60,40 @@ def _explained(error: OSError, path: Path) -> TastemakerError:
     return TastemakerError(f"cannot write {path}: {error.strerror or error}")
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """As UTF-8, line ends as they are, whole or not at all. Raises as `whole_file` does."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
 def read_text(path: str | Path) -> str:
-    """A UTF-8 text file (a byte-order mark is dropped). Raises TastemakerError where it cannot be read."""
+    """A UTF-8 text file (a byte-order mark is dropped), every line end as \\n. Raises TastemakerError where it cannot
+    be read."""
+    return read_unchanged(path).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_unchanged(path: str | Path) -> str:
+    """As `read_text`, with the line ends as they are: a cell of a CSV may hold some."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TastemakerError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise TastemakerError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Raises TastemakerError naming `where` the text stands."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TastemakerError(f"{where} is not JSON: {error}") from error
+
+
+def json_lines(text: str, where: str) -> Iterator[tuple[str, Any]]:
+    """(place, value) of each line that is not empty; a place names its line, counted from 1. Raises as `parse_json`
+    does."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            place = f"{where} row {number}"
+            yield place, parse_json(line, place)

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import TastemakerError, UnknownName
 from ..records import Prompt
-from .files import read_text, whole_file
+from .files import json_lines, parse_json, read_text, write_text
 
 RELATIONS = ("left of", "right of", "above", "below")  # of GenEval's `position`
 
@@ -43,8 +43,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
 def write_geneval(path: str | Path, prompts: Iterable[str | Prompt]) -> None:
     """One JSON object a line in GenEval's metadata format; `read_prompts` gives the same prompts back."""
     lines = [json.dumps(_as_row(Prompt.of(p)), ensure_ascii=False) + "\n" for p in prompts]
-    with whole_file(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 def is_held_out(text: str, share: float, seed: int = 0) -> bool:
@@ -74,12 +73,11 @@ def _read_lines(text: str, where: str) -> list[Prompt]:
 
 
 def _read_jsonl(text: str, where: str) -> list[Prompt]:
-    rows = [(f"{where} row {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-    return [_from_row(_parse(line, place), place) for place, line in rows]
+    return [_from_row(row, place) for place, row in json_lines(text, where)]
 
 
 def _read_json(text: str, where: str) -> list[Prompt]:
-    rows = _parse(text, where) if text.strip() else []
+    rows = parse_json(text, where) if text.strip() else []
     if not isinstance(rows, list):
         raise TastemakerError(f"{where}: expected a list of prompts, got {type(rows).__name__}")
     return [_from_row(row, f"{where} row {i}") for i, row in enumerate(rows, 1)]
@@ -104,13 +102,6 @@ READERS: dict[str, Callable[[str, str], list[Prompt]]] = {
     ".tsv": _read_table("\t"),
     ".csv": _read_table(","),
 }
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TastemakerError(f"{where} is not JSON: {error}") from error
 
 
 def _from_row(row: Any, where: str) -> Prompt:

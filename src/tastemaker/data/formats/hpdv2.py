@@ -18,9 +18,9 @@ from typing import Any
 
 from ...records import Ranking, Vote
 from ..aggregate import one_ranking_per_prompt
-from ..files import whole_file
+from ..files import write_text
 from ..votes import Votes, prompts_of
-from .pictures import Shelf, columns_kept, copy_pictures, file_names
+from .pictures import Shelf, columns_kept, copy_pictures, file_names, keep_columns
 from .rows import Row, as_json, prompt_id_of, read_rows
 
 KNOWN = ("prompt_id", "prompt", "file_path", "image_path", "human_preference", "rank", "raw_annotations", "user_hash")
@@ -56,8 +56,7 @@ def _vote(row: Row, shelf: Shelf) -> Vote:
     if given not in CHOICE:
         raise row.bad("human_preference", "[1, 0], [0, 1] or [0.5, 0.5]")
     (a, b), about = shelf.names(images)
-    rest = row.rest(KNOWN)
-    about = {**about, **({"columns": rest} if rest else {})}
+    about = keep_columns(about, row.rest(KNOWN))
     prompt_id = row.text("prompt_id", prompt_id_of(prompt))
     return Vote(prompt_id, prompt, a, b, CHOICE[given], row.text("user_hash", ""), about)
 
@@ -67,8 +66,7 @@ def _rankings(row: Row, shelf: Shelf) -> list[Ranking]:
     prompt, files = row.text("prompt"), _files(row)
     prompt_id, average = row.text("prompt_id", prompt_id_of(prompt)), row.values.get("rank")
     names, about = shelf.names(files)
-    rest = row.rest(KNOWN)
-    about = {**about, **({"columns": rest} if rest else {})}
+    about = keep_columns(about, row.rest(KNOWN))
     people = row.values.get("raw_annotations") or []
     if not isinstance(people, list) or not all(isinstance(p, dict) for p in people):
         raise row.bad("raw_annotations", "a list of objects with rank and user_hash")
@@ -99,8 +97,7 @@ def write(votes: Votes, folder: Path) -> list[Path]:
     texts = {name: as_json(rows, name) for name, rows in files.items() if rows}
     copy_pictures(votes, folder)
     for name, text in texts.items():
-        with whole_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [folder / name for name in texts]
 
 

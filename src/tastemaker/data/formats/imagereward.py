@@ -11,9 +11,9 @@ from typing import Any
 
 from ...records import Ranking
 from ..aggregate import one_ranking_per_prompt
-from ..files import whole_file
+from ..files import write_text
 from ..votes import Votes, prompts_of
-from .pictures import Shelf, columns_kept, copy_pictures, file_names
+from .pictures import Shelf, columns_kept, copy_pictures, file_names, keep_columns
 from .rows import Row, as_json, prompt_id_of, read_rows
 
 KNOWN = ("id", "prompt", "generations", "ranking")
@@ -35,8 +35,7 @@ def _ranking(row: Row, shelf: Shelf) -> Ranking:
     if min(slots) < 1:
         raise row.bad("ranking", "slots counted from 1, the best")
     images, about = shelf.names(files)
-    rest = row.rest(KNOWN)
-    about = {**about, "columns": rest} if rest else about
+    about = keep_columns(about, row.rest(KNOWN))
     return Ranking(row.text("id", prompt_id_of(prompt)), prompt, images, tuple(slots), about=about)
 
 
@@ -44,8 +43,7 @@ def write(votes: Votes, folder: Path) -> list[Path]:
     rows = [_row(votes, ranking) for ranking in one_ranking_per_prompt(votes)]
     text = as_json(rows, "imagereward.json")
     copy_pictures(votes, folder)
-    with whole_file(folder / "imagereward.json") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(folder / "imagereward.json", text)
     return [folder / "imagereward.json"]
 
 

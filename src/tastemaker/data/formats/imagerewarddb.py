@@ -24,7 +24,7 @@ from ...records import Ranking, Rating, Vote
 from ..aggregate import mean_ratings, one_ranking_per_prompt, one_vote_per_pair
 from ..files import whole_file
 from ..votes import Votes, prompts_of
-from .pictures import Shelf, columns_kept, copy_pictures, file_names
+from .pictures import Shelf, columns_kept, copy_pictures, file_names, keep_columns
 from .rows import Row, as_json, prompt_id_of, read_rows
 
 SCALES = {
@@ -70,7 +70,7 @@ def _vote(row: Row, shelf: Shelf) -> Vote:
 
 def _about(row: Row, rest: Mapping[str, Any]) -> dict[str, Any]:
     kind = row.text("classification", "")
-    return {**({"classification": kind} if kind else {}), **({"columns": dict(rest)} if rest else {})}
+    return keep_columns({"classification": kind} if kind else {}, rest)
 
 
 def _image(row: Row, column: str, value: Any, shelf: Shelf) -> str:

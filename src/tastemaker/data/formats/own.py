@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from ...errors import TastemakerError, UnknownName
 from ...records import CHOICES, Prompt, Ranking, Rating, Vote
-from ..files import whole_file
+from ..files import whole_file, write_text
 from ..votes import Votes, prompts_of
 from .pictures import Shelf, copy_pictures, is_inside
 from .rows import Row, as_json, as_lines, prompt_id_of, read_csv, read_jsonl, read_parquet
@@ -156,8 +156,7 @@ def write_jsonl(votes: Votes, folder: Path, name: str = "votes.jsonl") -> list[P
     lines = [{"kind": kind, **row} for kind, rows in rows_of(votes).items() for row in rows]
     text = as_lines(lines, name)
     copy_pictures(votes, folder)
-    with whole_file(folder / name) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(folder / name, text)
     return [folder / name]
 
 
@@ -183,8 +182,7 @@ def write_csv(votes: Votes, folder: Path) -> list[Path]:
     texts = {f"{kind}s.csv": _csv_text(kind, rows) for kind, rows in rows_of(votes).items()}
     copy_pictures(votes, folder)
     for name, text in texts.items():
-        with whole_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+        write_text(folder / name, text)
     return [folder / name for name in texts]
 
 

@@ -19,7 +19,7 @@ from ...errors import TastemakerError
 from ...records import CHOICES, Vote
 from ..files import whole_file
 from ..votes import Votes, prompts_of
-from .pictures import Shelf, columns_kept, picture_bytes
+from .pictures import Shelf, columns_kept, keep_columns, picture_bytes
 from .rows import Row, as_json, prompt_id_of, read_rows
 
 ROWS = 128  # written at a time
@@ -63,7 +63,7 @@ def _vote(row: Row, shelf: Shelf) -> Vote:
     prompt = row.text("caption")
     a, b = _image(row, "jpg_0", shelf), _image(row, "jpg_1", shelf)
     rest = {k: v for k, v in row.rest(DERIVED).items() if v is not None}
-    about = row.mapping("about") if "about" in row.values else {"columns": rest} if rest else {}
+    about = row.mapping("about") if "about" in row.values else keep_columns({}, rest)
     user = row.values.get("user_id")
     annotator = row.text("annotator", "") or ("" if user is None else str(user))
     return Vote(row.text("prompt_id", prompt_id_of(prompt)), prompt, a, b, _choice(row), annotator, about)

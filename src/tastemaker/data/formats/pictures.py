@@ -138,6 +138,11 @@ def picture_bytes(votes: Votes, image: str) -> bytes:
         raise TastemakerError(f"cannot read {votes.folder / votes.pictures[image]}: {error.strerror}") from error
 
 
+def keep_columns(about: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:
+    """`about` with the columns of a file that have no place in an answer."""
+    return {**about, "columns": dict(rest)} if rest else dict(about)
+
+
 def columns_kept(answer: Vote | Ranking) -> Mapping[str, Any]:
-    """Columns of the file that an answer came from which have no place in it: written back on export."""
+    """What `keep_columns` kept: written back on export."""
     return answer.about.get("columns", {})

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import TastemakerError
-from ..files import read_text
+from ..files import json_lines, parse_json, read_text, read_unchanged
 
 PARQUET_ROWS = 64  # held at a time: a row may carry two pictures
 EMPTY = (None, "")
@@ -111,22 +111,14 @@ def read_rows(path: Path) -> list[Row] | Iterator[Row]:
 
 
 def read_json(path: Path) -> list[Row]:
-    found = _parse(read_text(path), str(path))
+    found = parse_json(read_text(path), str(path))
     if not isinstance(found, list):
         raise TastemakerError(f"{path}: expected a list of rows, got {type(found).__name__}")
     return [_object(row, f"{path} row {i}") for i, row in enumerate(found, 1)]
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    lines = [(f"{path} row {i}", line) for i, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
-    return [_object(_parse(line, place), place) for place, line in lines]
-
-
-def _parse(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TastemakerError(f"{place} is not JSON: {error}") from error
+    return [_object(value, place) for place, value in json_lines(read_text(path), str(path))]
 
 
 def _object(value: Any, place: str) -> Row:
@@ -136,7 +128,7 @@ def _object(value: Any, place: str) -> Row:
 
 
 def read_csv(path: Path) -> list[Row]:
-    reader = csv.DictReader(io.StringIO(_cells(path), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(read_unchanged(path), newline=""), strict=True)
     rows: list[Row] = []
     try:
         for values in reader:
@@ -147,16 +139,6 @@ def read_csv(path: Path) -> list[Row]:
     except csv.Error as error:
         raise TastemakerError(f"{path} row {reader.line_num} is not CSV: {error}") from error
     return rows
-
-
-def _cells(path: Path) -> str:
-    """The text with its line ends as they are, since a cell may hold some."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TastemakerError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise TastemakerError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
