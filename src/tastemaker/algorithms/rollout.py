@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NotDifferentiable
+from ..picture_bytes import as_bytes, from_bytes
 from ..protocols import Condition, Generator, Reward
 from ..randomness import mix, stream
 from ..records import Prompt
@@ -70,7 +71,7 @@ class ScoredPictures:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Prompt]:
-        return self.images[index].float() / 255, self.prompts[index]
+        return from_bytes(self.images[index]), self.prompts[index]
 
     def take(self, rows: Tensor) -> ScoredPictures:
         """The rows (n,) int64, in that order."""
@@ -85,7 +86,7 @@ def draw_scored(
     seeds = [mix(seed, k) for k in range(len(wanted))]
     images, scores, done = [], [], 0
     for part in sample_batches(generator, wanted, seeds, batch=batch):
-        images.append((part.cpu() * 255).round().to(torch.uint8))
+        images.append(as_bytes(part).cpu())
         scores.append(score_checked(reward, part, wanted[done : done + len(part)]).cpu())
         done += len(part)
     return ScoredPictures(torch.cat(images), tuple(wanted), torch.cat(scores))

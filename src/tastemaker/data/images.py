@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import TastemakerError
+from ..picture_bytes import as_array
 from .files import whole_file
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -75,8 +76,7 @@ def to_pillow(image: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1], clamped and rounded, as 8-bit RGB."""
     if image.ndim != 3 or image.shape[0] != 3:
         raise TastemakerError(f"expected a picture of shape (3, H, W), got {tuple(image.shape)}")
-    pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().byte()
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(as_array(image))
 
 
 def save_image(image: Tensor, path: str | Path, **options: Any) -> None:

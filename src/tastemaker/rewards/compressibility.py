@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import NotDifferentiable
+from ..picture_bytes import as_array
 from ..records import Prompt, Provenance
 
 QUALITY = 95
@@ -29,8 +30,8 @@ class Compressibility:
         asked for. A picture with NaN gives NaN."""
         if torch.is_grad_enabled() and images.requires_grad:
             raise NotDifferentiable("compressibility counts bytes and has no gradient; use best-of-n, ddpo or grpo")
-        pixels = (images.clamp(0, 1) * 255).round().nan_to_num().byte().permute(0, 2, 3, 1).cpu().numpy()
-        scores = torch.tensor([-jpeg_bytes(Image.fromarray(p)) / 1000 for p in pixels], device=images.device)
+        sizes = [jpeg_bytes(Image.fromarray(p)) for p in as_array(images)]
+        scores = torch.tensor([-size / 1000 for size in sizes], device=images.device)
         return torch.where(images.isnan().flatten(1).any(1), float("nan"), scores)
 
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from ..errors import TastemakerError
+from ..picture_bytes import as_array
 
 KEY = "TASTEMAKER_API_KEY"
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)  # states that may pass
@@ -166,7 +166,6 @@ def candidates(answer: Any) -> dict[str, float]:
 
 def as_url(image: Tensor) -> str:
     """(3, H, W) in [0, 1] as a PNG in a data URL."""
-    pixels = (image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
+    Image.fromarray(as_array(image)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

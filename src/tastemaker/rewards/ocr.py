@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MissingExtra
+from ..picture_bytes import as_array
 from ..records import Prompt, Provenance
 
 QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|«([^»]+)»|(?<!\w)\'([^\']+)\'(?!\w)|(?<!\w)‘([^’]+)’(?!\w)')
@@ -42,9 +43,8 @@ class OcrMatch:
     def one(self, image: Tensor, words: str) -> float:
         if not words or not image.isfinite().all():
             return math.nan
-        pixels = (image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         try:
-            return similarity(words, plain(self.reader(pixels)))
+            return similarity(words, plain(self.reader(as_array(image))))
         except Exception as error:
             warnings.warn(f"'ocr' could not read a picture: {type(error).__name__}: {error}", stacklevel=3)
             return math.nan

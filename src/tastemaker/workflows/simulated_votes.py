@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.pairs import Pair
+from ..data.pairs import PREFERENCE, Pair
+from ..picture_bytes import as_bytes, from_bytes
 from ..protocols import Generator
 from ..randomness import mix, stream
 from ..records import Prompt
@@ -31,7 +32,6 @@ from ..world.scenes import SIZE, compose, draw
 from .judged import Judged
 
 EACH = 6  # pictures of a prompt
-PREFERENCE = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 
 def simulated_votes(
@@ -65,7 +65,7 @@ def simulated_votes(
     def best(chosen: Sequence[Pair]) -> float:
         return ceiling(*sides([(str(p.image_a), str(p.image_b)) for p in chosen], worth), taste)
 
-    return Judged(tuple(pairs), lambda name: pictures[str(name)].float() / 255, best)
+    return Judged(tuple(pairs), lambda name: from_bytes(pictures[str(name)]), best)
 
 
 def _prompt(name: str) -> int:
@@ -102,16 +102,12 @@ def replace_half(pictures: dict[str, Tensor], prompts: Sequence[Prompt], generat
             pictures[f"{k}-{i}"] = as_bytes(image)
 
 
-def as_bytes(image: Tensor) -> Tensor:
-    return (image.clamp(0, 1) * 255).round().byte()
-
-
 def utilities(pictures: Sequence[Tensor], prompts: Sequence[Prompt], taste: Taste, batch: int = 128) -> Tensor:
     """(N,) of what raters see: the bytes."""
     rewards = [Alignment(), Sharpness(), Harmony()]
     parts = []
     for i in range(0, len(pictures), batch):
-        images = torch.stack(list(pictures[i : i + batch])).float() / 255
+        images = from_bytes(torch.stack(list(pictures[i : i + batch])))
         with torch.no_grad():
             parts.append(utility(rewards, taste, images, prompts[i : i + batch]))
     return torch.cat(parts)
