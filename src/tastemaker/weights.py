@@ -46,21 +46,30 @@ def save_weights(path: str | Path, tensors: Mapping[str, Tensor], description: M
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors in float32 and the description. Raises TastemakerError for a missing or foreign file."""
+    tensors, metadata = read_safetensors(path)
     try:
-        with safe_open(path, "pt") as file:
-            description = (file.metadata() or {}).get("description", "")
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
-    except FileNotFoundError:
-        raise TastemakerError(f"no weights at {path}; expected a .safetensors file") from None
-    except SafetensorError as error:
-        raise TastemakerError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from None
-    try:
-        said = json.loads(description)
+        said = json.loads(metadata.get("description", ""))
     except json.JSONDecodeError:
         said = None
     if not isinstance(said, dict):
         raise TastemakerError(f"{path} has no description of its network; expected a file written by tastemaker")
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, said
+    return in_float32(tensors), said
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Tensors as they are stored, and the metadata. Raises TastemakerError for a missing or damaged file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError:
+        raise TastemakerError(f"no weights at {path}; expected a .safetensors file") from None
+    except SafetensorError as error:
+        raise TastemakerError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from None
+
+
+def in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """float32 where they are of floating point; others as they are."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
 def shape_of(config: type[C], said: Mapping[str, Any], origin: str, needs: Sequence[str] = ()) -> C:

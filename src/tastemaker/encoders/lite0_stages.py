@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .efficientnet_lite0 import STAGES, EfficientNetLite0, Network
+from .efficientnet_lite0 import STAGES, EfficientNetLite0, Network, square
 from .protocol import check_images
 
 SIDES = (128, 224)  # pixels; the network was trained at the second
@@ -56,13 +56,5 @@ class Lite0Stages:
         images = check_images(images).to(weight.device)
         with torch.autocast(weight.device.type, enabled=False):
             return torch.cat(
-                [moments(m) for side in self.sides for m in maps(self.network, _square(images, side))], 1
+                [moments(m) for side in self.sides for m in maps(self.network, square(images, side) * 2 - 1)], 1
             )
-
-
-def _square(images: Tensor, side: int) -> Tensor:
-    """(B, 3, side, side) in about [-1, 1]."""
-    if images.shape[-2:] == (side, side):
-        return images.float() * 2 - 1
-    sized = F.interpolate(images.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
-    return sized * 2 - 1

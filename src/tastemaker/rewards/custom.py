@@ -27,6 +27,7 @@ from torch import Tensor
 from ..errors import TastemakerError, UnknownName
 from ..protocols import Reward
 from ..records import Prompt, Provenance
+from ..weights import file_hash
 
 
 @dataclass
@@ -106,7 +107,7 @@ def _as_reward(found: Any, path: Path, attribute: str) -> Reward:
             f"it is of type {type(found).__name__}"
         )
     default_name = path.stem if attribute == "score" else attribute
-    provenance = Provenance(f"{path.name}:{attribute}", hashlib.sha256(path.read_bytes()).hexdigest())
+    provenance = Provenance(f"{path.name}:{attribute}", file_hash(path))
     return CustomReward(
         function,
         str(getattr(found, "name", default_name)),
