@@ -12,7 +12,7 @@ from tastemaker.records import Prompt
 from tastemaker.rewards import feature_scorer, tiny_clip_scorer
 from tastemaker.rewards.feature_scorer import CachedScorer, FeatureNetwork, FeatureScorer
 from tastemaker.rewards.preference import Preference, load_preference, load_scorer
-from tastemaker.rewards.tiny_clip_scorer import HeadConfig, TinyClipScorer, image_states, text_states
+from tastemaker.rewards.tiny_clip_scorer import HeadConfig, TinyClipScorer
 
 PROMPTS = [Prompt("a photo of a cat"), Prompt("a photo of two dogs"), Prompt("a photo of a red apple")]
 
@@ -34,9 +34,9 @@ def images():
 def test_the_states_are_the_towers_own(images):
     clip = tiny_clip()
     pooled, vector = clip.network.image(images)
-    torch.testing.assert_close(image_states(clip.network.image, images)[:, 0], pooled)
+    torch.testing.assert_close(clip.network.image.states(images)[:, 0], pooled)
     words = clip.vocabulary.encode([p.text for p in PROMPTS])
-    states = text_states(clip.network.text, words)
+    states = clip.network.text.states(words)
     said = torch.nn.functional.normalize(clip.network.text.project(states[:, 0]), dim=-1)
     torch.testing.assert_close(said, clip.network.text(words))
 

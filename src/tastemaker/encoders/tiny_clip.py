@@ -63,10 +63,14 @@ class ImageTower(nn.Module):
         self.blocks = transformer(width, config.heads, config.depth)
         self.project = nn.Linear(width, config.features)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) in [0, 1] -> (B, N + 1, D), the pooled state first."""
         patches = self.stem(images * 2 - 1).flatten(2).transpose(1, 2)  # (B, N, D)
-        h = self.blocks(torch.cat([self.pool.expand(len(images), -1, -1), patches], 1) + self.place)
-        return h[:, 0], F.normalize(self.project(h[:, 0]), dim=-1)
+        return self.blocks(torch.cat([self.pool.expand(len(images), -1, -1), patches], 1) + self.place)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.states(images)[:, 0]
+        return pooled, F.normalize(self.project(pooled), dim=-1)
 
 
 class TextTower(nn.Module):
@@ -80,9 +84,12 @@ class TextTower(nn.Module):
         self.blocks = transformer(config.width, config.heads, config.text_depth)
         self.project = nn.Linear(config.width, config.features)
 
+    def states(self, words: Tensor) -> Tensor:
+        """(B, L) word numbers -> (B, L + 1, D), the pooled state first."""
+        return self.blocks(torch.cat([self.pool.expand(len(words), -1, -1), self.word(words)], 1) + self.place)
+
     def forward(self, words: Tensor) -> Tensor:
-        h = torch.cat([self.pool.expand(len(words), -1, -1), self.word(words)], 1) + self.place
-        return F.normalize(self.project(self.blocks(h)[:, 0]), dim=-1)
+        return F.normalize(self.project(self.states(words)[:, 0]), dim=-1)
 
 
 class TinyClipNetwork(nn.Module):

@@ -22,7 +22,7 @@ from ..encoders.wordpiece import WordPieces, load_word_pieces
 from ..protocols import Prompt
 from ..records import Provenance
 from ..weights import device_of, fill, save_weights, shape_of
-from .freezing import Tower, freeze
+from .freezing import Part, Tower, freeze
 from .imagereward import LENGTH, MEAN, STD, ImageReward, ImageRewardNetwork, load_imagereward
 
 KIND = "blip"
@@ -31,6 +31,9 @@ TOWERS = ("visual_encoder.", "text_encoder.", "vision_proj.", "text_proj.")
 
 class BlipScorerNetwork(nn.Module):
     """Normalised pixels (B, 3, S, S), ids and mask (B, 35) -> (1, B)."""
+
+    mean: Tensor  # (1,), and so `std`: of its scores on the validation pictures
+    std: Tensor
 
     def __init__(self, inner: ImageRewardNetwork):
         super().__init__()
@@ -64,11 +67,11 @@ class BlipScorer:
         blip.requires_grad_(False)
         self.network.inner.mlp.requires_grad_(True)
         picture, words = blip.visual_encoder, blip.text_encoder
-        first = [picture.patch_embed, picture.cls_token, picture.pos_embed]
+        first: list[Part] = [picture.patch_embed, picture.cls_token, picture.pos_embed]
         freeze(
             [
                 Tower(first, list(picture.blocks), [picture.norm]),
-                Tower([words.embeddings], list(words.encoder["layer"])),
+                Tower([words.embeddings], list(words.encoder.layer)),
             ],
             share,
         )

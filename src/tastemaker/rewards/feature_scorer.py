@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.efficientnet_lite0 import square
 from ..encoders.lite0_stages import Lite0Stages
 from ..encoders.low_level import LowLevel
 from ..encoders.minilm import MiniLM
@@ -66,6 +67,12 @@ class Member(nn.Module):
 class FeatureNetwork(nn.Module):
     """(B, D) and (B, E) as the encoders give them -> (M, B)."""
 
+    picture_mean: Tensor  # (D,)
+    picture_std: Tensor
+    picture_basis: Tensor  # (D, P)
+    prompt_mean: Tensor  # (E,)
+    prompt_std: Tensor
+
     def __init__(self, config: HeadConfig):
         super().__init__()
         self.config = config
@@ -112,10 +119,7 @@ class PackagedEncoders:
         self.digest = f"{self.stages.provenance.weight_hash}+{self.words.provenance.weight_hash}"
 
     def pictures(self, images: Tensor) -> Tensor:
-        sized = images
-        if images.shape[-2:] != (SIDE, SIDE):
-            sized = F.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
-        return torch.cat([self.stages.features(images), self.low.features(sized)], 1)
+        return torch.cat([self.stages.features(images), self.low.features(square(images, SIDE))], 1)
 
     def prompts(self, prompts: Sequence[Prompt]) -> Tensor:
         return self.words.vectors(prompts)

@@ -49,6 +49,7 @@ class ImageReward(OfPixels):
     name = "imagereward"
     differentiable = True
     range = (-math.inf, math.inf)
+    network: ImageRewardNetwork
 
     def __init__(self, network: ImageRewardNetwork, tokens: WordPieces, weight_hash: str = ""):
         words = network.blip.config.words

@@ -32,10 +32,9 @@ class LaionAesthetic(OfPixels):
     range = (-math.inf, math.inf)
 
     def __init__(self, clip: Clip, head: ScoreHead, weight_hash: str = ""):
-        width = head.layers[0].in_features
-        if width != clip.dim:
+        if head.width != clip.dim:
             raise TastemakerError(
-                f"the head reads {width} features, but this CLIP gives {clip.dim}; it needs ViT-L/14"
+                f"the head reads {head.width} features, but this CLIP gives {clip.dim}; it needs ViT-L/14"
             )
         self.clip, self.head, self.view, self.network = clip, head, clip.view, clip.network
         said = clip.provenance

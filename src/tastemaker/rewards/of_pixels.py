@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from ..records import Prompt
 from ..weights import device_of
 
 
-class OfPixels:
+class OfPixels(ABC):
     """Rewards of equal views are given the same pixels by `sampling.score_batch`, made once.
 
     `network.to(device)` moves a reward; pictures follow it.
@@ -22,9 +23,9 @@ class OfPixels:
     view: View
     network: nn.Module
 
+    @abstractmethod
     def score_pixels(self, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """(B, 3, S, S) as the view gives them -> (B,)."""
-        raise NotImplementedError
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B,)."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..encoders.clip import Clip, Tokens, load_clip_folder
+from ..encoders.clip import Clip, ClipNetwork, Tokens, load_clip_folder
 from ..encoders.pixels import Crop, half_down
 from ..records import Prompt
 from .of_pixels import OfPixels
@@ -24,6 +24,7 @@ class PickScore(OfPixels):
 
     differentiable = True
     range = (-100.0, 100.0)  # logit_scale is about log 100
+    network: ClipNetwork
 
     def __init__(self, clip: Clip, name: str = "pickscore"):
         self.clip, self.name, self.view, self.provenance = clip, name, clip.view, clip.provenance

@@ -30,10 +30,12 @@ KIND = "preference"
 class Scorer(Protocol):
     """A network with `mean` and `std` (M,) of its logits on the validation pictures."""
 
-    network: nn.Module
-    differentiable: bool
-    provenance: Provenance
-
+    @property
+    def network(self) -> nn.Module: ...
+    @property
+    def differentiable(self) -> bool: ...
+    @property
+    def provenance(self) -> Provenance: ...
     def logits(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor: ...  # (M, B)
 
 
@@ -93,7 +95,8 @@ def load_preference(where: str = "") -> Preference:
             "no preference model is shipped with this version; train one with `tastemaker train reward-model --out "
             "RUN` and name it as preference:RUN"
         )
-    return Preference([load_scorer(path) for path in (where.split("+") if where else [shipped(KIND)])])
+    paths: Sequence[str | Path] = where.split("+") if where else [shipped(KIND)]
+    return Preference([load_scorer(path) for path in paths])
 
 
 def load_scorer(path: str | Path) -> Scorer:

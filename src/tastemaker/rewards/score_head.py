@@ -13,6 +13,7 @@ class ScoreHead(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
+        self.width = width
         a, b, c, d, e = WIDTHS
         self.layers = nn.Sequential(
             nn.Linear(width, a), nn.Dropout(0.2), nn.Linear(a, b), nn.Dropout(0.2),
@@ -25,7 +26,7 @@ class ScoreHead(nn.Module):
     @torch.no_grad()
     def begin(self) -> None:
         """ImageReward's start: weights Normal(0, 1 / (D + 1)) with D the head's own input, biases 0."""
-        std = 1 / (self.layers[0].in_features + 1)  # type: ignore[operator, union-attr]
+        std = 1 / (self.width + 1)
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
                 layer.weight.normal_(0, std)

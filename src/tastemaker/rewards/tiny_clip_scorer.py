@@ -17,21 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoders.tiny_clip import (
-    ImageTower,
-    TextTower,
-    TinyClip,
-    TinyClipNetwork,
-    TowerConfig,
-    load_tiny_clip,
-    resize,
-    transformer,
-)
+from ..encoders.tiny_clip import TinyClip, TinyClipNetwork, TowerConfig, load_tiny_clip, resize, transformer
 from ..encoders.words import Vocabulary
 from ..protocols import Prompt
 from ..records import Provenance
 from ..weights import device_of, fill, save_weights, shape_of
-from .freezing import Tower, freeze
+from .freezing import Part, Tower, freeze
 
 KIND = "tiny-clip"
 FIT = 10.0  # the cosine's unit, as in the reward `alignment`
@@ -44,17 +35,6 @@ class HeadConfig:
     width: int = 96  # W, a multiple of 32
     depth: int = 2  # blocks
     members: int = 3  # M
-
-
-def image_states(tower: ImageTower, images: Tensor) -> Tensor:
-    """(B, 3, S, S) in [0, 1] -> (B, N + 1, D), the pooled state first."""
-    patches = tower.stem(images * 2 - 1).flatten(2).transpose(1, 2)
-    return tower.blocks(torch.cat([tower.pool.expand(len(images), -1, -1), patches], 1) + tower.place)
-
-
-def text_states(tower: TextTower, words: Tensor) -> Tensor:
-    """(B, L) word numbers -> (B, L + 1, D), the pooled state first."""
-    return tower.blocks(torch.cat([tower.pool.expand(len(words), -1, -1), tower.word(words)], 1) + tower.place)
 
 
 class Head(nn.Module):
@@ -93,7 +73,7 @@ class TinyClipScorerNetwork(nn.Module):
         self.register_buffer("std", torch.ones(config.members))
 
     def forward(self, images: Tensor, words: Tensor) -> Tensor:
-        picture, said = image_states(self.towers.image, images), text_states(self.towers.text, words)
+        picture, said = self.towers.image.states(images), self.towers.text.states(words)
         vectors = self.towers.image.project(picture[:, 0]), self.towers.text.project(said[:, 0])
         fit = FIT * F.normalize(vectors[0], dim=-1) * F.normalize(vectors[1], dim=-1)  # (B, F), sums to FIT cosines
         return torch.stack([head(images, picture, said, fit) for head in self.heads])
@@ -124,8 +104,8 @@ class TinyClipScorer:
         image, text = towers.image, towers.text
         freeze(
             [
-                Tower([image.stem, image.place, image.pool], list(image.blocks.layers), [image.blocks.norm]),
-                Tower([text.word, text.place, text.pool], list(text.blocks.layers), [text.blocks.norm]),
+                _tower([image.stem, image.place, image.pool], image.blocks),
+                _tower([text.word, text.place, text.pool], text.blocks),
             ],
             share,
         )
@@ -162,6 +142,11 @@ class TinyClipScorer:
         network = TinyClipScorerNetwork(TinyClipNetwork(towers, len(vocabulary), vocabulary.length), config)
         fill(network, tensors, origin)
         return cls(network.eval().requires_grad_(False), vocabulary, said.get("recipe"), digest)
+
+
+def _tower(before: Sequence[Part], blocks: nn.TransformerEncoder) -> Tower:
+    assert blocks.norm is not None, "`transformer` ends in a norm"
+    return Tower(before, list(blocks.layers), [blocks.norm])
 
 
 def new_on(path: str, config: HeadConfig, seed: int) -> TinyClipScorer:
