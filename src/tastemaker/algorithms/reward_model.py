@@ -157,8 +157,8 @@ def bags(prompt_keys: Sequence[str], members: int, seed: int) -> Tensor:
 class Scorer(Protocol):
     """A reward in the making. The difference of two logits of a prompt is the log odds of being preferred."""
 
-    network: nn.Module
-
+    @property
+    def network(self) -> nn.Module: ...
     def logits(self, pictures: Tensor, prompts: Sequence[Prompt]) -> Tensor: ...  # (M, U)
 
 

@@ -126,7 +126,8 @@ class TextAttention(nn.Module):
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = self.self["query"](x), self.self["key"](source), self.self["value"](source)
         dropout = self.dropout if self.training else 0.0
-        read = F.scaled_dot_product_attention(*(split(part, self.heads) for part in (q, k, v)), mask, dropout)
+        q, k, v = (split(part, self.heads) for part in (q, k, v))
+        read = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         return self.output(join(read), x)
 
 

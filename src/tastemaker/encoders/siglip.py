@@ -52,8 +52,8 @@ class Attention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = (split(layer(x), self.heads) for layer in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(join(F.scaled_dot_product_attention(*parts)))
+        q, k, v = (split(layer(x), self.heads) for layer in (self.q_proj, self.k_proj, self.v_proj))
+        return self.out_proj(join(F.scaled_dot_product_attention(q, k, v)))
 
 
 class Block(nn.Module):
@@ -66,6 +66,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
         return x + self.mlp(self.layer_norm2(x))
+
+
+class Blocks(nn.Module):
+    def __init__(self, config: SiglipConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
 
 
 class Gather(nn.Module):
@@ -100,12 +106,12 @@ class SiglipNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(Block(config) for _ in range(config.depth))})
+        self.encoder = Blocks(config)
         self.post_layernorm, self.head = nn.LayerNorm(config.width, 1e-6), Gather(config)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.embeddings(pixels)
-        for block in self.encoder["layers"]:  # type: ignore[union-attr]
+        for block in self.encoder.layers:
             x = block(x)
         return self.head(self.post_layernorm(x))
 

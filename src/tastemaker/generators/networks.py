@@ -31,6 +31,8 @@ class NetworkConfig:
 class TimeEmbedding(nn.Module):
     """t in [0, 1] -> (B, D), through 64 log-spaced frequencies."""
 
+    frequencies: Tensor  # (64,)
+
     def __init__(self, width: int):
         super().__init__()
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, 6.9, 64)), persistent=False)
@@ -106,9 +108,8 @@ class TinyFlowNetwork(nn.Module):
         self.norm, self.unpatchify = nn.RMSNorm(width), nn.ConvTranspose2d(width, channels, 2, 2)
         self.up, self.norm_out = Residual(2 * channels, channels, width), nn.GroupNorm(8, channels)
         self.leave = nn.Conv2d(channels, pixels, 3, padding=1)
-        for last in (self.leave, self.modulate):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for parameter in (*self.leave.parameters(), *self.modulate.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, t: Tensor, words: Tensor) -> Tensor:
         """x (B, 3, H, W) in [-1, 1] plus noise, t (B,), words (B, L) int64 -> x1 (B, 3, H, W)."""

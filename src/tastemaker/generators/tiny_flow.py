@@ -46,6 +46,8 @@ class HalfCodec:
 class TinyFlow(FlowGenerator):
     """A generator over `TinyFlowNetwork`, its decoder and a vocabulary of its own."""
 
+    network: TinyFlowNetwork
+
     def __init__(self, network: TinyFlowNetwork, vocabulary: Vocabulary, plan: Plan | None = None, recipe=None):
         config = network.config
         self.decoder = Enlarger(config.decoder, config.scale) if config.scale > 1 else nn.Identity()

@@ -41,7 +41,7 @@ def clutter(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         else:
             side = max(int(rng.integers(2, 6) * size / SIZE), 1)
             hue = TINTS[str(rng.choice(COLORS))]
-            stamp(picture, np.broadcast_to(np.float32([*hue, 1.0]), (side, side, 4)), x, y)
+            stamp(picture, np.broadcast_to(np.array([*hue, 1.0], np.float32), (side, side, 4)), x, y)
     return picture
 
 

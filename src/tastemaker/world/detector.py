@@ -7,7 +7,7 @@ rater's mistakes are not the check's. Letters: B batch, G cells a side, O classe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,8 +59,9 @@ class ConvolutionDetector(nn.Module):
             nn.Conv2d(width, width, 4, 2, 1),
         )  # fmt: skip
         self.body = nn.Sequential(*[Residual(width, 1 + k % 3) for k in range(config.depth)])
-        self.head = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, OUTPUTS, 1))
-        _rare(self.head[2])
+        logits = nn.Conv2d(width, OUTPUTS, 1)
+        self.head = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), logits)
+        _rare(logits)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.body(self.stem(images * 2 - 1)))
@@ -87,13 +88,17 @@ class PatchDetector(nn.Module):
         return self.head(self.blocks(h)).transpose(1, 2).unflatten(2, (GRID, GRID))
 
 
-NETWORKS = {"convolutions": ConvolutionDetector, "patches": PatchDetector}
+Network = ConvolutionDetector | PatchDetector
+NETWORKS: dict[str, Callable[[DetectorConfig], Network]] = {
+    "convolutions": ConvolutionDetector,
+    "patches": PatchDetector,
+}
 
 
 def _rare(logits: nn.Linear | nn.Conv2d) -> None:
     """Begin with the belief that a cell holds nothing (RetinaNet, arXiv 1708.02002, section 4.1)."""
     with torch.no_grad():
-        logits.bias[: len(OBJECTS)] = -5.0
+        logits.get_parameter("bias")[: len(OBJECTS)] = -5.0
 
 
 def targets_of(scenes: Sequence[Scene]) -> Tensor:
@@ -134,7 +139,7 @@ def detection_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 class Detector:
     """Pictures in, boxes out. Frozen."""
 
-    def __init__(self, network: nn.Module, name: str = "detector", recipe=None):
+    def __init__(self, network: Network, name: str = "detector", recipe=None):
         self.network, self.name, self.recipe = network, name, recipe or {}
 
     @torch.no_grad()

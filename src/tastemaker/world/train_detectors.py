@@ -57,7 +57,7 @@ def train(name: str, steps: int, batch: int, device: str, workers: int) -> Detec
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
     )
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
-    loader = DataLoader(Scenes(seed, steps * batch), batch, num_workers=workers)  # type: ignore[arg-type]
+    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(Scenes(seed, steps * batch), batch, num_workers=workers)  # type: ignore[arg-type]
     began = time.monotonic()
     for step, (images, targets) in enumerate(loader):
         rate = 2e-3 * min(1, (step + 1) / 200) * (1 + math.cos(math.pi * step / steps)) / 2
