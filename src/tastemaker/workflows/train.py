@@ -89,7 +89,7 @@ def true_world(seed: int, size: int):
 
 def world_negatives(captions: Sequence[Prompt], seed: int) -> list[Prompt]:
     """Each caption with one fact changed."""
-    return [prompt_of(swapped(p.spec, mix(seed, k))) for k, p in enumerate(captions)]
+    return [prompt_of(swapped(p.spec or {}, mix(seed, k))) for k, p in enumerate(captions)]
 
 
 def no_negatives(captions: Sequence[Prompt], seed: int) -> list[Prompt]:
@@ -101,10 +101,7 @@ def captioned_data(data: Path | None, config: Any, world) -> tuple[Any, Captione
     """The training set, what is held out from it, and the words of its captions."""
     if data is None:
         return world(config.seed, config.size), None, vocabulary()
-    own = read_captioned(Path(data), config.size, config.captions)
-    for problem in own.problems()[:5]:
-        print(f"left out: {problem}")
-    own, kept_out = own.readable(), None
+    own, kept_out = readable(Path(data), config.size, config.captions), None
     if config.held_out:
         own, kept_out = own.held_out(config.held_out, config.seed)
     words = Vocabulary.of((own.prompt(i).text for i in range(len(own))), config.words).words
@@ -120,6 +117,14 @@ def read_captioned(path: Path, size: int, template: str = "") -> Captioned:
     if path.suffix == ".tar":
         return from_tar(path, size)
     raise TastemakerError(f"{path} is not a folder, a .csv or a .tar of captioned pictures")
+
+
+def readable(path: Path, size: int, template: str = "") -> Captioned:
+    """The captioned pictures that can be read; the first few that cannot are printed."""
+    own = read_captioned(path, size, template)
+    for problem in own.problems()[:5]:
+        print(f"left out: {problem}")
+    return own.readable()
 
 
 def grid_prompts(data: Path | None, dataset: Any, kept_out: Captioned | None) -> list[Prompt]:
