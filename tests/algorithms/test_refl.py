@@ -20,7 +20,7 @@ from tastemaker.algorithms.refl import (
     paper_loss,
     train,
 )
-from tastemaker.algorithms.watching import Watch, WatchConfig
+from tastemaker.algorithms.watching import Watch, WatchConfig, watched
 from tastemaker.data.batches import Batches
 from tastemaker.errors import NotDifferentiable, TastemakerError
 from tastemaker.evaluation import drift
@@ -249,11 +249,12 @@ def test_held_out_rewards_are_watched():
     class Other(Quadratic):
         name = "other"
 
-    generator, watched = small_flow(), WatchConfig(every=2, pictures=3)
-    config = Config(steps=4, batch_size=2, optimiser=OptimiserConfig(), watch=watched)
+    generator, looks = small_flow(), WatchConfig(every=2, pictures=3)
+    config = Config(steps=4, batch_size=2, optimiser=OptimiserConfig(), watch=looks)
     state = begin(generator.network, config.optimiser)
-    watch = Watch(generator, Quadratic(), [Other()], PROMPTS[:2], watched, drift.figures)
-    records = list(train(generator, Quadratic(), PROMPTS, None, config, state, watch))
+    watch = Watch(generator, Quadratic(), [Other()], PROMPTS[:2], looks, drift.figures)
+    steps = train(generator, Quadratic(), PROMPTS, None, config, state)
+    records = list(watched(steps, watch, state, config.steps))
     assert [r.step for r in records if "held_out/other" in r.values] == [2, 4]
     values = records[1].values
     assert {"held_out/quadratic", "watch/reward_change", "watch/held_out_change", "drift/saturation"} <= set(values)
@@ -269,12 +270,13 @@ def test_it_ends_early_where_the_reward_is_exploited_and_goes_back():
         def score(self, images, prompts):
             return -super().score(images, prompts)
 
-    generator, watched = small_flow(), WatchConfig(every=5, pictures=4, tolerance=0.05, patience=2)
+    generator, settings = small_flow(), WatchConfig(every=5, pictures=4, tolerance=0.05, patience=2)
     optimiser = OptimiserConfig(learning_rate=1e-3, ema_decay=0.5)
-    config = Config(steps=200, batch_size=6, reward_weight=10.0, margin=1.0, optimiser=optimiser, watch=watched)
+    config = Config(steps=200, batch_size=6, reward_weight=10.0, margin=1.0, optimiser=optimiser, watch=settings)
     state = begin(generator.network, optimiser)
-    watch = Watch(generator, Quadratic(), [Opposite()], PROMPTS[:1], watched)
-    records = list(train(generator, Quadratic(), PROMPTS[:1], None, config, state, watch))
+    watch = Watch(generator, Quadratic(), [Opposite()], PROMPTS[:1], settings)
+    steps = train(generator, Quadratic(), PROMPTS[:1], None, config, state)
+    records = list(watched(steps, watch, state, config.steps))
     looks = [r.values for r in records if "watch/exploited" in r.values]
     assert 10 <= len(records) < 200 and [v["watch/exploited"] for v in looks[-2:]] == [1.0, 1.0]
     assert looks[-1]["watch/reward_change"] > 0 > looks[-1]["watch/held_out_change"]

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 from torch import nn
 
 from tastemaker.algorithms.optimise import OptimiserConfig, begin
-from tastemaker.algorithms.watching import Look, Watch, WatchConfig, changes, exploited, goes_on
+from tastemaker.algorithms.watching import Look, Watch, WatchConfig, changes, exploited, watched
 from tastemaker.errors import TastemakerError
+from tastemaker.records import StepRecord
 
 PICTURES = 6
 
@@ -57,14 +59,32 @@ class Course:
         self.watch.first = Look(self.first, {"brightness": torch.zeros(PICTURES)})
         self.watch._keep_if_best(self.state, 0.0)
 
-    def look(self, proxy, *others):
-        """After one more step, with weights that are the number of the step."""
+    def step(self):
+        """One more step, to weights that are its number."""
         self.state.step += 1
         for tensors in (dict(self.state.network.named_parameters()), self.state.ema or {}):
             for p in tensors.values():
                 p.data.fill_(self.state.step)
-        found = Look(self.first + torch.tensor([proxy, *others]), {"brightness": torch.full((PICTURES,), 0.25)})
-        return self.watch.judge(found, self.state)
+
+    def found(self, proxy, *others):
+        return Look(self.first + torch.tensor([proxy, *others]), {"brightness": torch.full((PICTURES,), 0.25)})
+
+    def look(self, *told):
+        """After one more step."""
+        self.step()
+        return self.watch.judge(self.found(*told), self.state)
+
+    def training(self, total):
+        """The records of `total` steps, as an algorithm yields them."""
+        while self.state.step < total:
+            self.step()
+            yield StepRecord(self.state.step, {"loss": -float(self.state.step)})
+
+    def watched(self, told, total):
+        """The records with a look after each step, which finds what is told."""
+        looks = iter(told)
+        self.watch.look = lambda: self.found(*next(looks))
+        return watched(self.training(total), self.watch, self.state, total)
 
     def kept(self):
         went_back = self.watch.keep(self.state)
@@ -77,10 +97,36 @@ def test_it_stops_after_patience_looks_and_keeps_the_best_that_was_not_exploited
     assert [f["watch/exploited"] for f in figures] == [0, 0, 0, 1] and not course.watch.stopped
     assert figures[1]["watch/reward_change"] == pytest.approx(0.8) and figures[1]["drift/brightness"] == 0.25
     assert figures[3]["watch/held_out_change"] == pytest.approx(-0.4, abs=1e-6)
-    assert goes_on(course.state, 100, course.watch)
     course.look(1.5, -0.9)
-    assert course.watch.stopped and not goes_on(course.state, 100, course.watch)
+    assert course.watch.stopped
     assert course.kept() == (True, 2.0)  # the look with the highest proxy before the fall
+
+
+def test_the_records_of_a_training_end_where_the_watch_says_stop():
+    course = Course(patience=2)
+    told = [(0.3, 0.2), (0.8, 0.1), (0.6, 0.15), (1.2, -0.4), (1.5, -0.9), (1.6, -1.0)]
+    records = list(course.watched(told, 100))
+    assert [r.step for r in records] == [1, 2, 3, 4, 5] and course.watch.stopped
+    assert [r.values["watch/exploited"] for r in records] == [0, 0, 0, 1, 1]
+    assert [r.values["loss"] for r in records] == [-1, -2, -3, -4, -5]  # the training's own figures stay
+    assert course.kept() == (True, 2.0)
+    assert list(course.watched(told, 100)) == [] and course.state.step == 5  # over is over
+
+
+def test_without_a_stop_the_records_are_those_of_the_training_looked_at_when_told_to_and_at_the_end():
+    course = Course(patience=2)
+    course.watch.config = replace(course.watch.config, every=3)
+    records = list(course.watched([(0.3, 0.2), (0.4, 0.2)], 5))
+    assert [r.step for r in records] == [1, 2, 3, 4, 5] and not course.watch.stopped
+    assert [r.step for r in records if "watch/exploited" in r.values] == [3, 5]
+
+
+def test_the_first_look_comes_before_the_first_step():
+    course = Course()
+    course.watch.first = None
+    next(course.watched([(0.0, 0.0), (0.5, 0.1)], 5))
+    assert course.watch.first.scores.equal(course.first) and course.state.step == 1
+    assert float(course.watch.best["weight"][0, 0]) == 1.0  # the look after that step is the better one
 
 
 def test_a_look_in_between_starts_the_count_again():

@@ -126,6 +126,14 @@ class Config:
     inner: Inner = field(default_factory=lambda: Inner(depth=5))
     def method(self): ...
 '''
+HEIR = """
+from .an_algorithm import Config, Inner
+@dataclass(frozen=True)
+class Heir(Config):
+    own: float = 0.5  # how much
+    steps: int = 20  # how many more
+    inner: Inner = field(default_factory=lambda: Inner(depth=7))
+"""
 
 
 def test_settings_are_read_from_the_source(tmp_path, monkeypatch):
@@ -140,3 +148,23 @@ def test_settings_are_read_from_the_source(tmp_path, monkeypatch):
     assert found["optimiser.learning_rate"].default == "0.0003" and found["optimiser.ema_decay"].default == "0.0"
     assert found["optimiser.accumulate"].sentence.startswith("steps whose gradients")
     assert found["inner.depth"] == settings.Setting("inner.depth", "int", "5", "how deep")
+
+    (tmp_path / "heir.py").write_text(HEIR)
+    heir = settings.settings_of("heir", "Heir")
+    assert [s.name for s in heir] == [*found, "own"]  # the base's first, each name once
+    differing = {s.name: (s.default, s.sentence) for s in heir if s != found.get(s.name)}
+    assert differing == {
+        "steps": ("20", "how many more"),
+        "inner.depth": ("7", "how deep"),
+        "own": ("0.5", "how much"),
+    }
+
+
+@pytest.mark.parametrize("name", ["refl", "draft", "sft", "reward-weighted", "raft"])
+def test_the_settings_read_from_the_source_are_the_fields_of_the_dataclass(name):
+    from importlib import import_module
+
+    from tastemaker.workflows.configs import keys_of
+
+    config = import_module(f"tastemaker.algorithms.{name.replace('-', '_')}").Config
+    assert [s.name for s in settings.settings_of(name)] == list(keys_of(config))

@@ -17,7 +17,7 @@ loss. Needs of the reward: differentiable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,30 +28,16 @@ from ..protocols import Condition, Generator, Reward, State
 from ..randomness import mix
 from ..records import Prompt, StepRecord
 from .anchor import anchored, captioned_data
-from .optimise import OptimiserConfig, TrainingState
+from .optimise import TrainingState
 from .pretrain import Captioned, draw_seeds
 from .rollout import choose, condition_of, judge, require_gradient
-from .watching import Watch, WatchConfig, goes_on
+from .tuning import TuningConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TuningConfig):
     """DRaFT-K: how long, how strongly, through how many steps."""
 
-    model: str = "tiny-flow"
-    """the generator that is tuned"""
-    reward: str = "alignment"
-    """what it follows: a name of `tastemaker models`, or FILE.py:NAME; of several, with commas, the mean z-score"""
-    prompts: str = ""
-    """a prompt file; empty: the embedded world"""
-    lora_rank: int | None = None
-    """rank of an adapter that is tuned in place of all weights; 0: all weights; null: 16 for diffusers, else 0"""
-    gradient_checkpointing: bool = False
-    """keep less for the backward pass and compute it again: less memory, about a third more time"""
-    steps: int = 60
-    """optimiser steps"""
-    batch_size: int = 32
-    """prompts a step; as many captioned pictures for the pretraining loss"""
     last_steps: int = 1
     """K: the sampling steps that carry the gradient; at least the plan's number: all of them"""
     fresh_noises: int = 0
@@ -66,17 +52,9 @@ class Config:
     """of the loss on captioned pictures; 0 is the paper's form"""
     seed: int = 0
     """of prompts and noise"""
-    workers: int = 0
-    """processes that prepare pictures; 0: the training process does"""
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    """what is looked at on the way, and when to stop"""
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=2e-4, warmup_steps=5, ema_decay=0.95)
-    )
 
     def __post_init__(self) -> None:
-        expect(self.steps >= 1, "steps of at least 1", self.steps)
-        expect(self.batch_size >= 1, "a batch_size of at least 1", self.batch_size)
+        super().__post_init__()
         expect(self.last_steps >= 1, "last_steps of at least 1", self.last_steps)
         expect(self.reward_std > 0, "a reward_std above 0", self.reward_std)
         expect(
@@ -145,12 +123,10 @@ def train(
     batches: Captioned | None,
     config: Config,
     state: TrainingState,
-    watch: Watch | None = None,
 ) -> Iterator[StepRecord]:
     """One optimiser step a turn; goes on from `state.step`.
 
     batches: captioned pictures for the pretraining loss, or None to do without.
-    watch: looks at held-out rewards on the way and may end the training early.
     Raises NotDifferentiable for a reward without gradient.
     """
     require_gradient(reward)
@@ -158,9 +134,7 @@ def train(
         raise TastemakerError("no prompts to train on; expected at least one")
     generator.network.eval()
     data = captioned_data(batches, config.pretraining_weight, state.step, config.workers)
-    if watch is not None:
-        watch.begin(state)
-    while goes_on(state, config.steps, watch):
+    while state.step < config.steps:
         chosen = choose(prompts, config, state.step)
         seeds = draw_seeds(mix(config.seed, 1), state.step, len(chosen))
         seen = pictures(generator, condition_of(generator, chosen), seeds, config)
@@ -169,6 +143,4 @@ def train(
         figures = {"reward": float(raw[0].detach().nanmean()), "no_score": int(raw[0].isnan().sum())}
         loss, more = anchored(loss, generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)
-        if watch is not None:
-            figures |= watch.after(state, config.steps)
         yield StepRecord(state.step, figures)

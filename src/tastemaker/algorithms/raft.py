@@ -14,7 +14,7 @@ that later rounds get worse: the generator is trained on less and less varied pi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,26 +26,16 @@ from ..protocols import Reward
 from ..randomness import mix
 from ..records import Prompt, StepRecord
 from .anchor import anchored, captioned_data, captioned_loss
-from .optimise import OptimiserConfig, TrainingState
+from .optimise import TrainingState
 from .pretrain import Captioned, draw_seeds
 from .rollout import ScoredPictures, distinct, draw_scored
-from .watching import Watch, WatchConfig, goes_on
+from .tuning import TuningConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TuningConfig):
     """RAFT: how many rounds, how many pictures in each, how long."""
 
-    model: str = "tiny-flow"
-    """the generator that is tuned"""
-    reward: str = "alignment"
-    """what chooses: a name of `tastemaker models`, or FILE.py:NAME; of several, with commas, the mean z-score"""
-    prompts: str = ""
-    """a prompt file; empty: the embedded world"""
-    lora_rank: int | None = None
-    """rank of an adapter that is tuned in place of all weights; 0: all weights; null: 16 for diffusers, else 0"""
-    gradient_checkpointing: bool = False
-    """keep less for the backward pass and compute it again: less memory, about a third more time"""
     rounds: int = 3
     """how often the generator draws anew"""
     steps: int = 180
@@ -58,19 +48,10 @@ class Config:
     """K: pictures of each, of which one is kept"""
     pretraining_weight: float = 0.0
     """of the loss on captioned pictures; 0 is the published form"""
-    seed: int = 0
-    """of prompts, pictures and noise"""
-    workers: int = 0
-    """processes that prepare captioned pictures; 0: the training process does"""
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    """what is looked at on the way, and when to stop"""
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=2e-4, warmup_steps=5, ema_decay=0.95)
-    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         expect(1 <= self.rounds <= self.steps, "rounds of at least 1 and at most steps", self.rounds)
-        expect(self.batch_size >= 1, "a batch_size of at least 1", self.batch_size)
         expect(
             self.drawn_prompts >= 1 and self.per_prompt >= 1,
             "drawn_prompts and per_prompt of at least 1",
@@ -140,33 +121,29 @@ def train(
     config: Config,
     state: TrainingState,
     kept: Kept,
-    watch: Watch | None = None,
 ) -> Iterator[StepRecord]:
     """One optimiser step a turn; goes on from `state.step`, with the pictures in `kept` where its round is not over.
 
-    batches: captioned pictures for the pretraining loss, or None. watch: looks at rewards on the way and may end the
-    training early. A round draws with the averaged weights, those that a run keeps.
+    batches: captioned pictures for the pretraining loss, or None. A round draws with the averaged weights, those that
+    a run keeps.
     """
     if not prompts:
         raise TastemakerError("no prompts to train on; expected at least one")
     generator.network.eval()
     data = captioned_data(batches, config.pretraining_weight, state.step, config.workers)
-    if watch is not None:
-        watch.begin(state)
-    while goes_on(state, config.steps, watch):
-        figures: dict[str, float] = {"round": round_of(state.step, config) + 1}
-        if kept.pictures is None or kept.round != round_of(state.step, config):
-            kept.round = round_of(state.step, config)
+    while state.step < config.steps:
+        number = round_of(state.step, config)
+        figures: dict[str, float] = {"round": number + 1}
+        if kept.pictures is None or kept.round != number:
             with state.ema_weights():
-                kept.pictures = best_pictures(generator, reward, prompts, config, kept.round)
+                kept.pictures = best_pictures(generator, reward, prompts, config, number)
+            kept.round = number
             figures |= {"kept_reward": float(kept.pictures.scores.mean()), "kept_pictures": len(kept.pictures)}
-        order = Batches(kept.pictures, config.batch_size, mix(config.seed, kept.round))
+        order = Batches(kept.pictures, config.batch_size, mix(config.seed, number))
         images, captions = order.at(state.step)
         seeds = draw_seeds(mix(config.seed, 1), state.step, config.batch_size)
         loss = captioned_loss(generator, images, captions, seeds).mean()
         figures |= {"kept_loss": float(loss.detach())}
         loss, more = anchored(loss, generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)
-        if watch is not None:
-            figures |= watch.after(state, config.steps)
         yield StepRecord(state.step, figures)

@@ -33,27 +33,13 @@ from .anchor import anchored, captioned_data
 from .optimise import OptimiserConfig, TrainingState
 from .pretrain import Captioned, draw_seeds
 from .rollout import choose, judge, require_gradient
-from .watching import Watch, WatchConfig, goes_on
+from .tuning import TuningConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TuningConfig):
     """ReFL: how long, how strongly, through which steps."""
 
-    model: str = "tiny-flow"
-    """the generator that `train refl` tunes"""
-    reward: str = "alignment"
-    """what it follows: a name of `tastemaker models`, or FILE.py:NAME; of several, with commas, the mean z-score"""
-    prompts: str = ""
-    """a prompt file; empty: the embedded world"""
-    lora_rank: int | None = None
-    """rank of an adapter that is tuned in place of all weights; 0: all weights; null: 16 for diffusers, else 0"""
-    gradient_checkpointing: bool = False
-    """keep less for the backward pass and compute it again: less memory, about a third more time"""
-    steps: int = 60
-    """optimiser steps"""
-    batch_size: int = 32
-    """prompts a step; as many captioned pictures for the pretraining loss"""
     reward_weight: float = 0.5
     """lambda: how much the reward counts beside the pretraining loss"""
     margin: float = 2.0
@@ -70,17 +56,12 @@ class Config:
     """of the loss on captioned pictures; 0 is the released code's form"""
     seed: int = 0
     """of prompts, noise and steps"""
-    workers: int = 0
-    """processes that prepare pictures; 0: the training process does"""
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    """what is looked at on the way, and when to stop"""
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(learning_rate=3e-4, warmup_steps=5, ema_decay=0.95)
     )
 
     def __post_init__(self) -> None:
-        expect(self.steps >= 1, "steps of at least 1", self.steps)
-        expect(self.batch_size >= 1, "a batch_size of at least 1", self.batch_size)
+        super().__post_init__()
         expect(self.reward_std > 0, "a reward_std above 0", self.reward_std)
         expect(0 <= self.first_late < 1, "first_late in [0, 1)", self.first_late)
 
@@ -135,13 +116,11 @@ def train(
     batches: Captioned | None,
     config: Config,
     state: TrainingState,
-    watch: Watch | None = None,
     loss_map: LossMap | None = None,
 ) -> Iterator[StepRecord]:
     """One optimiser step a turn; goes on from `state.step`.
 
     batches: captioned pictures for the pretraining loss, or None to do without (the pictures may then drift).
-    watch: looks at held-out rewards on the way and may end the training early.
     loss_map: in place of `standardised_loss(config)`, for example `official_loss`.
     Raises NotDifferentiable for a reward without gradient.
     """
@@ -151,9 +130,7 @@ def train(
     generator.network.eval()
     loss_map = loss_map or standardised_loss(config)
     data = captioned_data(batches, config.pretraining_weight, state.step, config.workers)
-    if watch is not None:
-        watch.begin(state)
-    while goes_on(state, config.steps, watch):
+    while state.step < config.steps:
         chosen = choose(prompts, config, state.step)
         seeds = draw_seeds(mix(config.seed, 1), state.step, len(chosen))
         late = late_step(config, generator.plan.steps, state.step)
@@ -162,6 +139,4 @@ def train(
         figures = {"reward": float(raw.detach().nanmean()), "late_step": late, "no_score": int(raw.isnan().sum())}
         loss, more = anchored(loss_map(raw).mean(), generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)
-        if watch is not None:
-            figures |= watch.after(state, config.steps)
         yield StepRecord(state.step, figures)

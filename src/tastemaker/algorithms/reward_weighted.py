@@ -13,7 +13,7 @@ Needs of the generator: `codec`, `draw`, `loss`. Needs no gradient of the reward
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -23,25 +23,15 @@ from ..errors import TastemakerError, expect
 from ..randomness import mix
 from ..records import Prompt, StepRecord
 from .anchor import anchored, captioned_data, captioned_loss
-from .optimise import OptimiserConfig, TrainingState
+from .optimise import TrainingState
 from .pretrain import Captioned, draw_seeds
-from .watching import Watch, WatchConfig, goes_on
+from .tuning import TuningConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TuningConfig):
     """Reward-weighted regression: how many own pictures, how sharply weighed, how long."""
 
-    model: str = "tiny-flow"
-    """the generator that is tuned"""
-    reward: str = "alignment"
-    """what weighs: a name of `tastemaker models`, or FILE.py:NAME; of several, with commas, the mean z-score"""
-    prompts: str = ""
-    """a prompt file; empty: the embedded world"""
-    lora_rank: int | None = None
-    """rank of an adapter that is tuned in place of all weights; 0: all weights; null: 16 for diffusers, else 0"""
-    gradient_checkpointing: bool = False
-    """keep less for the backward pass and compute it again: less memory, about a third more time"""
     steps: int = 200
     """optimiser steps"""
     batch_size: int = 32
@@ -52,21 +42,9 @@ class Config:
     """pictures of each"""
     beta: float = 0.5
     """how far apart two rewards, in standard deviations, are for their weights to differ e times; less is sharper"""
-    pretraining_weight: float = 1.0
-    """of the loss on captioned pictures"""
-    seed: int = 0
-    """of prompts, pictures and noise"""
-    workers: int = 0
-    """processes that prepare pictures; 0: the training process does"""
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    """what is looked at on the way, and when to stop"""
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=2e-4, warmup_steps=5, ema_decay=0.95)
-    )
 
     def __post_init__(self) -> None:
-        expect(self.steps >= 1, "steps of at least 1", self.steps)
-        expect(self.batch_size >= 1, "a batch_size of at least 1", self.batch_size)
+        super().__post_init__()
         expect(
             self.drawn_prompts >= 1 and self.per_prompt >= 1,
             "drawn_prompts and per_prompt of at least 1",
@@ -121,19 +99,16 @@ def train(
     batches: Captioned | None,
     config: Config,
     state: TrainingState,
-    watch: Watch | None = None,
 ) -> Iterator[StepRecord]:
     """One optimiser step a turn; goes on from `state.step`.
 
     own: batches of the generator's pictures; weights (N,): of each picture of their set. batches: captioned pictures
-    for the pretraining loss, or None. watch: looks at rewards on the way and may end the training early.
+    for the pretraining loss, or None.
     """
     generator.network.eval()
     drawn = own.from_step(state.step, config.workers)
     data = captioned_data(batches, config.pretraining_weight, state.step, config.workers)
-    if watch is not None:
-        watch.begin(state)
-    while goes_on(state, config.steps, watch):
+    while state.step < config.steps:
         weight = weights[torch.as_tensor(own.indices(state.step))]
         images, captions = next(drawn)
         seeds = draw_seeds(mix(config.seed, 1), state.step, config.batch_size)
@@ -142,6 +117,4 @@ def train(
         figures = {"weighted_loss": float(loss.detach()), "effective_pictures": float(effective)}
         loss, more = anchored(loss, generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)
-        if watch is not None:
-            figures |= watch.after(state, config.steps)
         yield StepRecord(state.step, figures)

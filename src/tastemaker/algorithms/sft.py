@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,25 +23,17 @@ from ..errors import TastemakerError, expect
 from ..randomness import mix
 from ..records import StepRecord
 from .anchor import anchored, captioned_data, captioned_loss
-from .optimise import OptimiserConfig, TrainingState
+from .optimise import TrainingState
 from .pretrain import Captioned, draw_seeds
-from .watching import Watch, WatchConfig, goes_on
+from .tuning import TuningConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TuningConfig):
     """Dataset filtering: which pictures are kept, and how long they are trained on."""
 
-    model: str = "tiny-flow"
-    """the generator that is tuned"""
-    reward: str = "alignment"
-    """what chooses: a name of `tastemaker models`, or FILE.py:NAME; of several, with commas, the mean z-score"""
     prompts: str = ""
     """a prompt file for the looks on the way; empty: the embedded world"""
-    lora_rank: int | None = None
-    """rank of an adapter that is tuned in place of all weights; 0: all weights; null: 16 for diffusers, else 0"""
-    gradient_checkpointing: bool = False
-    """keep less for the backward pass and compute it again: less memory, about a third more time"""
     steps: int = 200
     """optimiser steps"""
     batch_size: int = 32
@@ -54,17 +46,9 @@ class Config:
     """of the loss on the data before it was filtered; the paper mixes them evenly, 1"""
     seed: int = 0
     """of the order of the pictures and the noise"""
-    workers: int = 0
-    """processes that prepare pictures; 0: the training process does"""
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    """what is looked at on the way, and when to stop"""
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=2e-4, warmup_steps=5, ema_decay=0.95)
-    )
 
     def __post_init__(self) -> None:
-        expect(self.steps >= 1, "steps of at least 1", self.steps)
-        expect(self.batch_size >= 1, "a batch_size of at least 1", self.batch_size)
+        super().__post_init__()
         expect(self.pictures >= 1, "pictures of at least 1", self.pictures)
         expect(0 < self.share <= 1, "a share in (0, 1]", self.share)
 
@@ -97,25 +81,19 @@ def train(
     batches: Captioned | None,
     config: Config,
     state: TrainingState,
-    watch: Watch | None = None,
 ) -> Iterator[StepRecord]:
     """One optimiser step a turn; goes on from `state.step`.
 
     kept: batches of the pictures that passed. batches: those of the data before, or None.
-    watch: looks at rewards on the way and may end the training early.
     """
     generator.network.eval()
     chosen = kept.from_step(state.step, config.workers)
     data = captioned_data(batches, config.pretraining_weight, state.step, config.workers)
-    if watch is not None:
-        watch.begin(state)
-    while goes_on(state, config.steps, watch):
+    while state.step < config.steps:
         images, captions = next(chosen)
         seeds = draw_seeds(mix(config.seed, 1), state.step, config.batch_size)
         loss = captioned_loss(generator, images, captions, seeds).mean()
         figures = {"kept_loss": float(loss.detach())}
         loss, more = anchored(loss, generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)
-        if watch is not None:
-            figures |= watch.after(state, config.steps)
         yield StepRecord(state.step, figures)

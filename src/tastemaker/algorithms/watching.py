@@ -14,8 +14,8 @@ Letters: P pictures of a look, R rewards, the trained one first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import expect
 from ..protocols import Generator, Reward
-from ..records import Prompt
+from ..records import Prompt, StepRecord
 from ..sampling import sample, score
 from .optimise import TrainingState, trainable
 
@@ -181,6 +181,12 @@ class Watch:
         self.best = None if saved["best"] is None else {n: v.to(device) for n, v in saved["best"].items()}
 
 
-def goes_on(state: TrainingState, total: int, watch: Watch | None) -> bool:
-    """Whether a step is left to do, and nothing has stopped the training."""
-    return state.step < total and not (watch is not None and watch.stopped)
+def watched(records: Iterable[StepRecord], watch: Watch, state: TrainingState, total: int) -> Iterator[StepRecord]:
+    """The records of a training with what the looks on the way found, up to where the watch says stop.
+
+    records: one per step of `total`, after `state.step` has moved on. A training that was stopped takes no step more.
+    """
+    watch.begin(state)
+    steps = iter(records)
+    while not watch.stopped and (record := next(steps, None)) is not None:
+        yield replace(record, values={**record.values, **watch.after(state, total)})

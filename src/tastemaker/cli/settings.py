@@ -1,7 +1,8 @@
 """The settings of an algorithm, read from its source without importing it, for `--help` that needs no torch.
 
 Every field of the dataclass `Config` counts; its sentence is the string literal below it or the comment behind it.
-A field whose type is another dataclass of the same room is followed into it, with dots.
+A field whose type is another dataclass of the same room is followed into it, with dots. Fields of a base class of
+the room come first, and one that is given again counts as it is given last, in its old place: as in a dataclass.
 """
 
 from __future__ import annotations
@@ -22,19 +23,22 @@ class Setting:
 
 
 def settings_of(algorithm: str, kind: str = "Config") -> list[Setting]:
-    """The settings of algorithms/ALGORITHM.py (a dash stands for an underscore), in the order of the file."""
+    """The settings of algorithms/ALGORITHM.py (a dash stands for an underscore), in the order of the fields."""
     return _read(ROOM / f"{algorithm.replace('-', '_')}.py", kind)
 
 
 def _read(path: Path, kind: str) -> list[Setting]:
     text = path.read_text(encoding="utf-8")
     tree, lines = ast.parse(text), text.splitlines()
-    body = next((n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == kind), [])
-    out = []
-    for i, node in enumerate(body):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            out += _setting(path, tree, node, _sentence(body, i, lines))
-    return out
+    found: dict[str, Setting] = {}
+    for made in (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == kind):
+        for base in map(ast.unparse, made.bases):
+            home = _home(path, tree, base)
+            found |= {s.name: s for s in (_read(home, base) if home else [])}
+        for i, node in enumerate(made.body):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found |= {s.name: s for s in _setting(path, tree, node, _sentence(made.body, i, lines))}
+    return list(found.values())
 
 
 def _setting(path: Path, tree: ast.Module, node: ast.AnnAssign, sentence: str) -> list[Setting]:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import track
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..algorithms import refl
@@ -25,6 +24,7 @@ from ..encoders.protocol import extract
 from ..evaluation import drift as drifts
 from ..evaluation.geneval import compare, geneval
 from ..evaluation.intervals import bootstrap_mean, paired_difference
+from ..picture_bytes import as_bytes, from_bytes
 from ..protocols import Reward
 from ..records import Ledger, Prompt
 from ..report.runs import write_reports
@@ -38,9 +38,10 @@ from ..world.grammar import evaluation_prompts
 from ..world.scenes import compose, draw
 from .evaluate import geneval_figures, set_distances
 from .load import load_encoder
-from .refl import load_tunable, pictures, standardised, training_prompts, tune
+from .refl import tune
 from .runs import Run
 from .sample import check_words, crossed, one_reward
+from .tuning import Bench, held_out_rewards, load_tunable, pictures, standardised, stored, training_prompts
 
 CONTENDERS = {"base": "Base", "refl": "ReFL", "best_of_8": "Best of 8"}
 SPACES = ("tiny-clip", "efficientnet-lite0")
@@ -134,18 +135,14 @@ def open_demo(out: Path, settings: Settings, overwrite: bool) -> Run:
 
 def kept(path: Path, make: Callable[[], Stage]) -> Stage:
     """The stage from its file, or made now and written whole."""
-    file = path.with_suffix(".safetensors")
-    if not file.is_file():
+
+    def tensors() -> dict[str, Tensor]:
         stage = make()
-        partial = path.with_suffix(".partial")
-        images = (stage.images.clamp(0, 1) * 255).round().to(torch.uint8)
-        save_file(
-            {"images": images, **{k: torch.tensor(float(v), dtype=torch.float64) for k, v in stage.cost.items()}},
-            partial,
-        )
-        partial.rename(file)
-    stored = load_file(file)
-    return Stage(stored.pop("images").float() / 255, {k: float(v) for k, v in stored.items()})
+        costs = {k: torch.tensor(float(v), dtype=torch.float64) for k, v in stage.cost.items()}
+        return {"images": as_bytes(stage.images), **costs}
+
+    found = stored(path.with_suffix(".safetensors"), tensors)
+    return Stage(from_bytes(found.pop("images")), {k: float(v) for k, v in found.items()})
 
 
 def plain(generator: Any, prompts: Sequence[Prompt], seeds: Sequence[int], batch: int = 64) -> Stage:
@@ -170,11 +167,12 @@ def tuned_stage(generator: Any, reward: Reward, rows, prompts, seeds, settings: 
     """Train in RUN/refl (resumable), then draw the same prompts and seeds."""
     folder, ledger, began = run.folder / "refl", Ledger(), time.perf_counter()
     training = rows if settings.prompts else training_prompts(settings.seed, without=rows)
-    config = standardised(settings.refl, generator, reward, training, settings.refl.guidance)
+    bench = Bench(generator, reward, training, held_out_rewards(settings.refl, reward))
+    config = standardised(settings.refl, bench, settings.refl.guidance)
     resumes = (folder / "config.yaml").is_file()
     inner = Run.resume(folder, config) if resumes else Run.create(folder, config)
     with metered(generator.network, ledger):
-        tune(generator, reward, training, pictures(generator, config, None), config, inner)
+        tune(bench, pictures(generator, config, None), config, inner)
     trained = {"training_evaluations": ledger.network_evaluations, "training_seconds": time.perf_counter() - began}
     drawn = plain(generator, prompts, seeds)
     return Stage(drawn.images, {**drawn.cost, **trained})

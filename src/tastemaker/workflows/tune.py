@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,54 +10,51 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import track as progress
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Subset
 
 from ..algorithms import draft, raft, reward_weighted, sft
+from ..algorithms.optimise import TrainingState
 from ..algorithms.rollout import ScoredPictures, distinct, draw_scored, prompt_sets
 from ..data.batches import Batches, collate
 from ..errors import TastemakerError
 from ..protocols import Reward
 from ..randomness import mix
-from ..records import Prompt
+from ..records import Prompt, StepRecord
 from ..rewards.combine import zscore
 from ..sampling import score_checked
 from ..world.dataset import noisy_world
-from .files import write_whole
-from .runs import Run, open_run, read_settings
-from .sinks import sink_names
-from .train import read_captioned
-from .tuning import carry_out, opened, picture_side, pictures, speaks_of_the_world, standardised
-from .versions import weight_hash
+from .runs import Run, open_run
+from .train import readable
+from .tuning import (
+    beginning,
+    carry_out,
+    picture_side,
+    pictures,
+    prepared,
+    speaks_of_the_world,
+    standardised,
+    stored,
+)
 
 
 def train_draft(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
     """DRaFT-K; data: captioned pictures for the pretraining loss."""
-    config = read_settings(draft.Config, config_path, overrides, resume)
-    sink_names(track)
-    bench = opened(config)
-    generator, prompts, reward = bench.generator, bench.prompts, bench.reward
-    draft.require_gradient(reward)
-    if config.reward_std == 1.0 and config.reward_mean == 0.0 and resume is None:
-        config = standardised(config, generator, reward, prompts)
-    run = open_run(config, out, resume, beginning(generator))
-    batches = pictures(generator, config, data)
-    carry_out(
-        lambda state, watch: draft.train(generator, reward, prompts, batches, config, state, watch),
-        bench,
-        config,
-        run,
-        track,
-    )
-    return run
+    config, bench = prepared(draft.Config, config_path, overrides, resume, track)
+    draft.require_gradient(bench.reward)
+    config = standardised(config, bench)
+    run = open_run(config, out, resume, beginning(bench.generator))
+    batches = pictures(bench.generator, config, data)
+
+    def train(state: TrainingState) -> Iterator[StepRecord]:
+        return draft.train(bench.generator, bench.reward, bench.prompts, batches, config, state)
+
+    return carry_out(train, bench, config, run, track)
 
 
 def train_sft(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
     """Dataset filtering; data: the captioned pictures to choose from, in place of the noisy world."""
-    config = read_settings(sft.Config, config_path, overrides, resume)
-    sink_names(track)
-    bench = opened(config)
+    config, bench = prepared(sft.Config, config_path, overrides, resume, track)
     generator, reward = bench.generator, bench.reward
     dataset = to_be_filtered(generator, config, data)
     run = open_run(config, out, resume, beginning(generator))
@@ -66,70 +63,43 @@ def train_sft(config_path=None, overrides: Sequence[str] = (), out=None, resume=
     print(f"{len(rows)} of {len(dataset)} pictures are kept, by {reward.name}")
     kept = Batches(Subset(dataset, rows.tolist()), config.batch_size, config.seed)
     before = Batches(dataset, config.batch_size, config.seed + 1) if config.pretraining_weight else None
-    carry_out(
-        lambda state, watch: sft.train(generator, kept, before, config, state, watch),
-        bench,
-        config,
-        run,
-        track,
-    )
-    return run
+    return carry_out(lambda state: sft.train(generator, kept, before, config, state), bench, config, run, track)
 
 
 def train_reward_weighted(
     config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track=""
 ) -> Run:
     """Reward-weighted regression on own pictures; data: captioned pictures for the pretraining loss."""
-    config = read_settings(reward_weighted.Config, config_path, overrides, resume)
-    sink_names(track)
-    bench = opened(config)
+    config, bench = prepared(reward_weighted.Config, config_path, overrides, resume, track)
     generator, prompts, reward = bench.generator, bench.prompts, bench.reward
     run = open_run(config, out, resume, beginning(generator))
     own = own_pictures(run.folder / "drawn.safetensors", generator, reward, prompts, config)
     standard = zscore(own.scores[:, None])[:, 0]
     weights = reward_weighted.exponential_weights(standard, config.beta, prompt_sets(own.prompts))
     drawn, batches = Batches(own, config.batch_size, config.seed), pictures(generator, config, data)
-    carry_out(
-        lambda state, watch: reward_weighted.train(generator, drawn, weights, batches, config, state, watch),
-        bench,
-        config,
-        run,
-        track,
-    )
-    return run
+
+    def train(state: TrainingState) -> Iterator[StepRecord]:
+        return reward_weighted.train(generator, drawn, weights, batches, config, state)
+
+    return carry_out(train, bench, config, run, track)
 
 
 def train_raft(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
     """RAFT; data: captioned pictures for the pretraining loss."""
-    config = read_settings(raft.Config, config_path, overrides, resume)
-    sink_names(track)
-    bench = opened(config)
-    generator, prompts, reward = bench.generator, bench.prompts, bench.reward
-    run = open_run(config, out, resume, beginning(generator))
-    batches, kept = pictures(generator, config, data), raft.Kept()
-    carry_out(
-        lambda state, watch: raft.train(generator, reward, prompts, batches, config, state, kept, watch),
-        bench,
-        config,
-        run,
-        track,
-        {"round": kept},
-    )
-    return run
+    config, bench = prepared(raft.Config, config_path, overrides, resume, track)
+    run = open_run(config, out, resume, beginning(bench.generator))
+    batches, kept = pictures(bench.generator, config, data), raft.Kept()
 
+    def train(state: TrainingState) -> Iterator[StepRecord]:
+        return raft.train(bench.generator, bench.reward, bench.prompts, batches, config, state, kept)
 
-def beginning(generator: Any) -> dict[str, str]:
-    """The hash of the weights that a run begins with."""
-    return {"model": weight_hash(getattr(generator, "parts", generator.network))}
+    return carry_out(train, bench, config, run, track, {"round": kept})
 
 
 def to_be_filtered(generator: Any, config: sft.Config, data: Path | None) -> Any:
     """One's own pictures that can be read, or some of the noisy world for a generator that speaks its words."""
     if data is not None:
-        own = read_captioned(Path(data), picture_side(generator))
-        for problem in own.problems()[:5]:
-            print(f"left out: {problem}")
-        return own.readable()
+        return readable(Path(data), picture_side(generator))
     if not speaks_of_the_world(generator):
         raise TastemakerError(
             f"'{config.model}' does not speak of the embedded world: give captioned pictures to choose from, --data"
@@ -153,7 +123,7 @@ def score_data(path: Path, reward: Reward, dataset: Any, batch: int = 64) -> tup
 
 
 def own_pictures(
-    path: Path, generator: Any, reward: Reward, prompts: Sequence[Prompt], config: Any
+    path: Path, generator: Any, reward: Reward, prompts: Sequence[Prompt], config: reward_weighted.Config
 ) -> ScoredPictures:
     """`per_prompt` pictures of `drawn_prompts` prompts by the generator as it is, kept in a file."""
     chosen = distinct(prompts, config.drawn_prompts, config.seed)
@@ -166,11 +136,3 @@ def own_pictures(
     found = stored(path, draw)
     words = tuple(p for p in chosen for _ in range(config.per_prompt))
     return ScoredPictures(found["images"], words, found["scores"])
-
-
-def stored(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in the file, or made now and written whole."""
-    if not path.is_file():
-        content = save({name: value.contiguous() for name, value in make().items()})
-        write_whole(path, lambda file: file.write(content))
-    return load_file(path)

@@ -7,13 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..algorithms.optimise import TrainingState, begin
-from ..algorithms.watching import Look, Watch
+from ..algorithms.tuning import TuningConfig
+from ..algorithms.watching import Look, Watch, watched
 from ..data.batches import Batches
 from ..data.grid import save_grid
 from ..data.prompts import read_prompts
@@ -32,17 +34,20 @@ from ..sampling import sample, score
 from ..world.dataset import noisy_world
 from ..world.grammar import evaluation_prompts, prompt_of, spec_of
 from .checkpoints import Resumable
+from .files import write_whole
 from .follow import follow
 from .load import load_generator
-from .runs import Run
+from .runs import Run, read_settings
 from .sample import check_words, one_reward, zscore_scale
-from .sinks import open_sinks
+from .sinks import open_sinks, sink_names
 from .train import read_captioned
+from .versions import weight_hash
 
 DIFFUSERS_RANK = 16
 SHOWN = 16  # pictures of a sheet of samples
 
-Train = Callable[[TrainingState, Watch], Iterator[StepRecord]]
+C = TypeVar("C", bound=TuningConfig)
+Train = Callable[[TrainingState], Iterator[StepRecord]]
 
 
 def load_tunable(model: str, lora_rank: int | None = None, gradient_checkpointing: bool = False) -> Any:
@@ -74,7 +79,16 @@ class Bench:
     held_out: Sequence[Reward]  # looked at, not trained on
 
 
-def opened(config: Any) -> Bench:
+def prepared(
+    kind: type[C], config_path: str | Path | None, overrides: Sequence[str], resume: str | Path | None, track: str
+) -> tuple[C, Bench]:
+    """The checked settings of a command and all that they name, before anything is written."""
+    config = read_settings(kind, config_path, overrides, resume)
+    sink_names(track)
+    return config, opened(config)
+
+
+def opened(config: TuningConfig) -> Bench:
     """Generator, reward, training prompts and held-out rewards of a configuration."""
     generator = load_tunable(config.model, config.lora_rank, config.gradient_checkpointing)
     prompts = read_prompts(config.prompts) if config.prompts else training_prompts(config.seed)
@@ -83,7 +97,7 @@ def opened(config: Any) -> Bench:
     return Bench(generator, reward, prompts, held_out_rewards(config, reward))
 
 
-def held_out_rewards(config: Any, reward: Reward) -> list[Reward]:
+def held_out_rewards(config: TuningConfig, reward: Reward) -> list[Reward]:
     """Those that the configuration names, but for what is trained on."""
     names = [n.strip() for n in config.watch.held_out.split(",") if n.strip()]
     trained = {reward.name, *config.reward.split(","), *reward.name.split("+")}
@@ -97,19 +111,25 @@ def training_prompts(seed: int, count: int = 2000, without: Sequence[Prompt] = (
     return [p for p in made if p.text not in kept]
 
 
-def standardised(
-    config: Any, generator: Any, reward: Reward, prompts: Sequence[Prompt], guidance: float | None = None
-) -> Any:
-    """The configuration with the reward's mean and deviation on 96 pictures of the untuned generator.
+def standardised(config: Any, bench: Bench, guidance: float | None = None) -> Any:
+    """The configuration with the reward's mean and deviation on 96 pictures of the untuned generator, or as it is
+    where they were given, or measured when the run began.
 
     guidance: of those pictures; None: the generator's own.
     """
-    chosen = [prompts[i % len(prompts)] for i in range(96)]
-    scores = score([reward], sample(generator, chosen, range(96), guidance=guidance), chosen)
+    if (config.reward_mean, config.reward_std) != (0.0, 1.0):
+        return config
+    chosen = [bench.prompts[i % len(bench.prompts)] for i in range(96)]
+    scores = score([bench.reward], sample(bench.generator, chosen, range(96), guidance=guidance), chosen)
     return replace(config, reward_mean=float(scores.nanmean()), reward_std=float(zscore_scale(scores)))
 
 
-def pictures(generator: Any, config: Any, data: Path | None) -> Batches | None:
+def beginning(generator: Any) -> dict[str, str]:
+    """The hash of the weights that a run begins with."""
+    return {"model": weight_hash(getattr(generator, "parts", generator.network))}
+
+
+def pictures(generator: Any, config: TuningConfig, data: Path | None) -> Batches | None:
     """For the pretraining loss: one's own, or the noisy world for a generator that speaks its words."""
     if not config.pretraining_weight:
         return None
@@ -130,6 +150,14 @@ def picture_side(generator: Any) -> int:
     """Pixels, of what the generator's codec decodes."""
     blank = torch.zeros(1, *generator.shape, device=next(generator.network.parameters()).device)
     return generator.codec.decode(blank).shape[-1]
+
+
+def stored(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in the file, or made now and written whole."""
+    if not path.is_file():
+        content = save({name: value.contiguous() for name, value in make().items()})
+        write_whole(path, lambda file: file.write(content))
+    return load_file(path)
 
 
 @dataclass
@@ -155,18 +183,18 @@ class Together:
             part.load_state_dict(saved[name])
 
 
-def watch_of(bench: Bench, config: Any) -> Watch:
+def watch_of(bench: Bench, config: TuningConfig) -> Watch:
     """On the world's evaluation prompts, or on the prompts that were given."""
     prompts = list(bench.prompts) if config.prompts else evaluation_prompts(8, seed=1)
     return Watch(bench.generator, bench.reward, bench.held_out, prompts, config.watch, drift.figures)
 
 
 def carry_out(
-    train: Train, bench: Bench, config: Any, run: Run, track: str = "", more: Mapping[str, Any] | None = None
-) -> TrainingState:
+    train: Train, bench: Bench, config: TuningConfig, run: Run, track: str = "", more: Mapping[str, Any] | None = None
+) -> Run:
     """Run or resume a training; what is kept ends up in the generator and in the run's folder, with result.json.
 
-    train: from the state to the records. more: what else belongs to the checkpoints.
+    train: from the state to the records. more: what else belongs to the checkpoints. Returns the run.
     """
     generator = bench.generator
     state = begin(generator.network, config.optimiser)
@@ -175,9 +203,10 @@ def carry_out(
     run.restore(whole)
     if state.step == 0:
         sheet(run, generator, watch.prompts, 0)
-    follow(run, train(state, watch), whole, config.steps, open_sinks(track, run, state.step))
+    records = watched(train(state), watch, state, config.steps)
+    follow(run, records, whole, config.steps, open_sinks(track, run, state.step))
     conclude(run, generator, state, watch)
-    return state
+    return run
 
 
 def conclude(run: Run, generator: Any, state: TrainingState, watch: Watch) -> None:
