@@ -12,7 +12,7 @@ from tastemaker.records import Prompt
 from tastemaker.rewards import feature_scorer, tiny_clip_scorer
 from tastemaker.rewards.feature_scorer import CachedScorer, FeatureNetwork, FeatureScorer
 from tastemaker.rewards.preference import Preference, load_preference, load_scorer
-from tastemaker.rewards.tiny_clip_scorer import HeadConfig, TinyClipScorer
+from tastemaker.rewards.tiny_clip_scorer import FrozenTowers, HeadConfig, TinyClipScorer
 
 PROMPTS = [Prompt("a photo of a cat"), Prompt("a photo of two dogs"), Prompt("a photo of a red apple")]
 
@@ -39,6 +39,21 @@ def test_the_states_are_the_towers_own(images):
     states = clip.network.text.states(words)
     said = torch.nn.functional.normalize(clip.network.text.project(states[:, 0]), dim=-1)
     torch.testing.assert_close(said, clip.network.text(words))
+
+
+def test_frozen_towers_are_read_once_and_the_heads_see_the_same(images):
+    made = scorer()
+    frozen = FrozenTowers(made)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            frozen.logits(frozen.read(images), PROMPTS), made.logits(images, PROMPTS), atol=0.02, rtol=0.01
+        )
+    made.freeze(1.0)
+    frozen.logits(frozen.read(images), PROMPTS).sum().backward()
+    assert all(p.grad is None for p in made.network.towers.parameters())
+    assert made.network.heads[0].score.weight.grad.abs().sum() > 0
+    with pytest.raises(UnknownName, match="zebra"):
+        frozen.logits(frozen.read(images), [Prompt("a photo of a zebra")] * 3)
 
 
 def test_score_is_the_mean_of_standardised_members_and_spread_their_deviation(images):

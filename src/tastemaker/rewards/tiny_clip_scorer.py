@@ -73,7 +73,10 @@ class TinyClipScorerNetwork(nn.Module):
         self.register_buffer("std", torch.ones(config.members))
 
     def forward(self, images: Tensor, words: Tensor) -> Tensor:
-        picture, said = self.towers.image.states(images), self.towers.text.states(words)
+        return self.judge(images, self.towers.image.states(images), self.towers.text.states(words))
+
+    def judge(self, images: Tensor, picture: Tensor, said: Tensor) -> Tensor:
+        """(M, B) from the towers' states (B, N + 1, D) and (B, L + 1, D)."""
         vectors = self.towers.image.project(picture[:, 0]), self.towers.text.project(said[:, 0])
         fit = FIT * F.normalize(vectors[0], dim=-1) * F.normalize(vectors[1], dim=-1)  # (B, F), sums to FIT cosines
         return torch.stack([head(images, picture, said, fit) for head in self.heads])
@@ -142,6 +145,36 @@ class TinyClipScorer:
         network = TinyClipScorerNetwork(TinyClipNetwork(towers, len(vocabulary), vocabulary.length), config)
         fill(network, tensors, origin)
         return cls(network.eval().requires_grad_(False), vocabulary, said.get("recipe"), digest)
+
+
+class FrozenTowers:
+    """The same heads on towers that stay as they are: a picture and a prompt go through their tower once, not once a
+    step. What is kept of a picture is one float16 row: its pixels, then its states."""
+
+    def __init__(self, scorer: TinyClipScorer):
+        self.scorer, self.network = scorer, scorer.network
+        self.said: dict[str, Tensor] = {}  # (L + 1, D) by a prompt's words
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, K) float16."""
+        square = self.scorer.read(images).to(device_of(self.network))
+        states = self.network.towers.image.states(square)
+        return torch.cat([square.flatten(1), states.flatten(1)], 1).half().cpu()
+
+    def logits(self, rows: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """(B, K) -> (M, B). Raises UnknownName for a word that the towers do not know."""
+        side, width = self.scorer.size, self.network.towers.config.width
+        pixels, states = rows.float().split([3 * side**2, rows.shape[1] - 3 * side**2], 1)
+        said = torch.stack([self._states(p.text) for p in prompts])
+        return self.network.judge(pixels.unflatten(1, (3, side, side)), states.unflatten(1, (-1, width)), said)
+
+    @torch.no_grad()
+    def _states(self, text: str) -> Tensor:
+        if text not in self.said:
+            words = self.scorer.vocabulary.encode([text]).to(device_of(self.network))
+            self.said[text] = self.network.towers.text.states(words)[0]
+        return self.said[text]
 
 
 def _tower(before: Sequence[Part], blocks: nn.TransformerEncoder) -> Tower:

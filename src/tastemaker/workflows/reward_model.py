@@ -18,6 +18,7 @@ from ..algorithms.reward_model import Config, Selection
 from ..data.pair_batches import PairBatches, Picture, shuffled_pairs, shuffled_prompts
 from ..data.pairs import Pair
 from ..errors import TastemakerError, UnknownName
+from ..picture_bytes import as_bytes, from_bytes
 from ..records import Prompt
 from ..rewards import blip_scorer, feature_scorer, tiny_clip_scorer
 from ..rewards.preference import Preference
@@ -44,6 +45,9 @@ class Learner:
     pictures: Callable[[Picture], Tensor]
 
 
+Start = Callable[[Config, Judged, Mapping[str, list[Pair]]], Learner]
+
+
 def train_reward_model(
     config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track=""
 ) -> Run:
@@ -51,7 +55,11 @@ def train_reward_model(
     config = read_settings(Config, config_path, overrides, resume)
     sink_names(track)
     start = starter_of(config.base)
-    judged = judgements(data, config)
+    return learn(judgements(data, config), start, config, out, resume, track)
+
+
+def learn(judged: Judged, start: Start, config: Config, out=None, resume=None, track: str = "") -> Run:
+    """As `train_reward_model`, from pairs that are at hand and what `start` makes to be trained."""
     shares = config.validation_share, config.test_share
     parts = parts_of(judged, *shares, config.seed, config.ties == "drop", config.equal_prompts)
     learner = start(config, judged, parts)
@@ -117,7 +125,10 @@ def on_tiny_clip(path: str, config: Config, judged: Judged, parts: Mapping[str, 
     scorer.freeze(config.frozen_share)
     for text in {pair.prompt.text for pair in judged.pairs}:
         scorer.vocabulary.encode([text])  # a word that it does not know is an error before anything is written
-    return Learner(scorer, scorer, squares(judged.pictures, scorer.read))
+    if config.frozen_share < 1:
+        return Learner(scorer, scorer, squares(judged.pictures, scorer.read))
+    frozen = tiny_clip_scorer.FrozenTowers(scorer)
+    return Learner(scorer, frozen, read_once(judged.pictures, frozen.read))
 
 
 def on_features(path: str, config: Config, judged: Judged, parts: Mapping[str, list[Pair]]) -> Learner:
@@ -149,7 +160,6 @@ def needed(path: str, base: str) -> str:
     return path
 
 
-Start = Callable[[Config, Judged, Mapping[str, list[Pair]]], Learner]
 BASES: dict[str, Callable[..., Learner]] = {
     "tiny-clip": on_tiny_clip,
     "features": on_features,
@@ -168,17 +178,22 @@ def starter_of(base: str) -> Start:
 
 def squares(pictures: Callable[[Picture], Tensor], read: Callable[[Tensor], Tensor]) -> Callable[[Picture], Tensor]:
     """The same pictures at the size that the scorer reads, kept as bytes: they come again in every epoch."""
+    kept = read_once(pictures, lambda images: as_bytes(read(images)))
+    return lambda name: from_bytes(kept(name))
+
+
+def read_once(pictures: Callable[[Picture], Tensor], read: Callable[[Tensor], Tensor]) -> Callable[[Picture], Tensor]:
+    """What `read` makes of a picture, kept in memory."""
     kept: dict[Picture, Tensor] = {}
 
-    def square(name: Picture) -> Tensor:
+    def once(name: Picture) -> Tensor:
         if name not in kept:
-            image = read(pictures(name)[None])[0]
             if len(kept) >= KEPT:
                 kept.clear()
-            kept[name] = (image * 255).round().byte()
-        return kept[name].float() / 255
+            kept[name] = read(pictures(name)[None])[0]
+        return kept[name]
 
-    return square
+    return once
 
 
 def read_ahead(learner: Learner, judged: Judged, parts: Mapping[str, list[Pair]], run: Run) -> None:
