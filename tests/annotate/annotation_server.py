@@ -89,6 +89,17 @@ class Client(TestClient):
         return self.tell(f"/api/tasks/{task['token']}/answer", body)
 
 
+def log_in(page, url, login):
+    """In a real browser (chromium.Browser), by keyboard: the name field has the focus when the page opens."""
+    page.open(f"{url}/login")
+    page.until("document.activeElement.name === 'login'")
+    page.type(login)
+    page.press("Tab")
+    page.type(PASSWORD)
+    page.press("Enter")
+    page.until("!location.pathname.startsWith('/login')")
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

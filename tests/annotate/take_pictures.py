@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from annotation_server import PASSWORD, Server
+from annotation_server import PASSWORD, Server, log_in
 from chromium import Browser
 
 from tastemaker.annotate import people, store
@@ -99,16 +99,6 @@ def shoot(out: Path, url: str, pairs: int, ranking: int, stages: int) -> None:
                            (f"/admin/projects/{pairs}/statistics", "statistics")):  # fmt: skip
             page.open(url + path)
             page.picture(out / f"annotate-{name}.png", full=True)
-
-
-def log_in(page, url, login):
-    page.open(f"{url}/login")
-    page.until("document.activeElement.name === 'login'")
-    page.type(login)
-    page.press("Tab")
-    page.type(PASSWORD)
-    page.press("Enter")
-    page.until("!location.pathname.startsWith('/login')")
 
 
 if __name__ == "__main__":

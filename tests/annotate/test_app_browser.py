@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from annotation_server import PASSWORD, Server, filled, items, postgresql
+from annotation_server import Server, filled, items, log_in
 
 pytest.importorskip("websockets", reason="the browser is driven over a web socket")
 import chromium  # noqa: E402
@@ -15,30 +15,6 @@ from tastemaker.cli.main import main  # noqa: E402
 from tastemaker.data.votes import read_votes  # noqa: E402
 
 pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="Chromium is not installed")
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    with postgresql() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request, tmp_path):
-    if request.param == "sqlite":
-        return str(tmp_path / "annotations.db")
-    return request.getfixturevalue("postgres") or pytest.skip("PostgreSQL is not installed")
-
-
-def log_in(page, url, login):
-    """By keyboard: the name field has the focus when the page opens."""
-    page.open(f"{url}/login")
-    page.until("document.activeElement.name === 'login'")
-    page.type(login)
-    page.press("Tab")
-    page.type(PASSWORD)
-    page.press("Enter")
-    page.until("!location.pathname.startsWith('/login')")
 
 
 def begin(page, url, project):

@@ -8,12 +8,13 @@ import zipfile
 
 import pytest
 from annotation_server import PASSWORD, Client, filled
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from tastemaker.annotate import store
 from tastemaker.annotate.database import Event, Item
 from tastemaker.annotate.web.app import create_app
 from tastemaker.annotate.web.markdown import to_html
+from tastemaker.annotate.web.statistics_page import statistics
 from tastemaker.data.votes import read_votes
 from tastemaker.records import Ranking, Vote
 from tastemaker.workflows.annotate import exporters
@@ -182,6 +183,20 @@ def test_statistics_live(place):
     assert found["counts"]["votes"] == 12 and found["position"]["left"]["value"] == 1.0
     assert set(found["models"]) == {"model-0", "model-1"}
     assert "<b>12</b> of 12 answers" in admin.get(f"/admin/projects/{project}").text
+
+
+def test_statistics_look_at_the_answers_once(place):
+    database, project, client = place
+    ann = client("ann")
+    for task in ann.hold(project)["tasks"]:
+        ann.answer(task, {"choice": "b"})
+    looks = []
+    event.listen(database.engine, "before_cursor_execute", lambda *said: looks.append("pseudonym" in said[2]))
+    with database.reading() as session:
+        assert statistics(session, project)["counts"]["votes"] == 2
+        assert sum(looks) == 1
+        votes, ratings, rankings = store.everything(session, project)
+        assert votes == store.votes(session, project) and ratings == rankings == []
 
 
 def test_rankings_come_out_in_the_order_of_the_item(tmp_path):

@@ -6,44 +6,24 @@ import time
 from collections import Counter
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from annotation_server import filled, items, postgresql
-from sqlalchemy import func, select, text
+from annotation_server import filled, items
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tastemaker.annotate import people, store
 from tastemaker.annotate.audit import audit
 from tastemaker.annotate.database import Assignment, Base, Event, Item, Membership, database_url, open_database
 from tastemaker.annotate.leases import expire, hold
+from tastemaker.annotate.migrate import configuration
 from tastemaker.annotate.projects import load_project, membership
 from tastemaker.annotate.review import decide, queue
 from tastemaker.annotate.submit import Conflict, NotYours, Sent, answer, find_task, keep_part, retest, undo
-from tastemaker.annotate.writer import Writer
 from tastemaker.errors import TastemakerError
 
 RNG = random.Random(0)
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    with postgresql() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request, tmp_path, postgres):
-    """A fresh database of each kind."""
-    if request.param == "sqlite":
-        return tmp_path / "annotations.db"
-    if postgres is None:
-        pytest.skip("PostgreSQL is not installed")
-    server = open_database(postgres)
-    with server.session() as session:
-        session.execute(text("DROP SCHEMA public CASCADE"))
-        session.execute(text("CREATE SCHEMA public"))
-    server.close()
-    return postgres
 
 
 @pytest.fixture
@@ -392,30 +372,40 @@ def test_the_audit_finds_what_does_not_fit(desk):
     assert "is taken 2 times" in said and "its log says answered" in said and "done of person" in said
 
 
-def test_the_writer_commits_together_and_keeps_failures_apart(where):
-    database = open_database(where)
-    writer = Writer(database.engine)
+def test_a_checkpoint_empties_the_log_of_writes_and_waits_for_no_reader(tmp_path):
+    desk = Desk(tmp_path / "a.db", tmp_path / "p")
+    log = tmp_path / "a.db-wal"
+    for _ in range(3):
+        desk.answer("ann", desk.hold("ann")[0], {"choice": "a"})
+    desk.database.checkpoint()
+    length = log.stat().st_size
+    for _ in range(2):
+        desk.answer("ann", desk.hold("ann")[0], {"choice": "b"})
+        desk.database.checkpoint()
+    assert 0 < log.stat().st_size == length, "the log began anew"
+    with desk.database.reading() as session:
+        session.execute(select(Event)).all()
+        desk.answer("bob", desk.hold("bob")[0], {"choice": "b"})
+        began = time.monotonic()
+        desk.database.checkpoint()
+        assert time.monotonic() - began < 5
+    assert len(desk.votes()) == 6
+    desk.check()
 
-    def insert(value):
-        def job(db):
-            db.execute(text("INSERT INTO setting (name, value) VALUES (:n, :n)"), {"n": str(value)})
-            if value % 5 == 0:
-                raise TastemakerError(f"job {value}")
-            return value
 
-        return job
-
-    futures = [writer.submit(insert(k)) for k in range(40)]
-    kept = [f.result() for f in futures if not f.exception()]
-    assert kept == [k for k in range(40) if k % 5]
-    twice = writer.submit(insert(1))
-    assert isinstance(twice.exception(), DBAPIError)
-    writer.stop()
-    with database.reading() as session:
-        names = {int(n) for (n,) in session.execute(text("SELECT name FROM setting"))}
-    assert names == set(kept)
-    with pytest.raises(TastemakerError, match="shut down"):
-        writer.submit(insert(99))
+def test_a_database_of_the_first_schema_is_brought_up_to_date_with_what_it_holds(where, tmp_path):
+    desk = Desk(where, tmp_path / "p")
+    task = desk.hold("ann")[0]
+    engine = desk.database.engine
+    with engine.begin() as connection:
+        command.downgrade(configuration(connection), "0001")
+        assert "version" in {c["name"] for c in inspect(connection).get_columns("item")}
+    desk.database.close()
+    again = open_database(where)
+    with again.reading() as session:
+        assert "version" not in {c["name"] for c in inspect(session.connection()).get_columns("item")}
+    desk.answer("ann", task, {"choice": "a"})
+    desk.check()
 
 
 def test_a_picture_is_kept_once_and_shown_without_what_hangs_on_it(desk):

@@ -9,11 +9,13 @@ import pytest
 from annotation_server import PASSWORD, Client, filled, picture
 from PIL import Image
 from sqlalchemy import select
+from starlette.responses import Response
 
 from tastemaker.annotate import people
 from tastemaker.annotate.database import Annotator, Assignment, Event, Item
+from tastemaker.annotate.web import security
 from tastemaker.annotate.web.app import create_app
-from tastemaker.annotate.web.security import COOKIE, MOST_JSON, LoginLimit, Sessions
+from tastemaker.annotate.web.security import COOKIE, HOURS, MOST_JSON, LoginLimit, Sessions
 
 
 @pytest.fixture
@@ -142,6 +144,30 @@ def test_sessions_cannot_be_made_up_and_end(place):
         people.set_password(session, people.find(session, "ann").id, "another password")
     ann.app.state.tastemaker.forget()
     assert ann.get(f"/work/{project}", follow_redirects=False).status_code == 303, "a new password ends old sessions"
+
+
+def test_a_session_ends_after_its_hours_also_where_its_signature_is_remembered(monkeypatch):
+    def asking(cookie):
+        return type("R", (), {"cookies": {COOKIE: cookie}})
+
+    sessions, answer = Sessions("a secret"), Response()
+    ticket = sessions.open(answer, 5, 1)
+    cookie = answer.headers["set-cookie"].split("=", 1)[1].split(";")[0]
+    assert sessions.read(asking(cookie)) == ticket == sessions.read(asking(cookie))
+    later = time.time() + HOURS * 3600 + 2
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert sessions.read(asking(cookie)) is None and Sessions("a secret").read(asking(cookie)) is None
+
+
+def test_the_memory_of_signatures_is_bounded(monkeypatch):
+    monkeypatch.setattr(security, "MOST_READ", 3)
+    sessions = Sessions("a secret")
+    for person in range(1, 9):
+        answer = Response()
+        ticket = sessions.open(answer, person, 0)
+        cookie = answer.headers["set-cookie"].split("=", 1)[1].split(";")[0]
+        assert sessions.read(type("R", (), {"cookies": {COOKIE: cookie}})) == ticket
+        assert len(sessions._read) <= 3
 
 
 def test_the_cookie_and_the_headers(place):

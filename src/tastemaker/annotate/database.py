@@ -7,8 +7,9 @@ task is found quickly; `audit.py` derives them again from the log and compares. 
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from ..errors import MissingExtra, TastemakerError
 
 Big = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself for INTEGER only
+PATIENCE = 0.2  # seconds that a checkpoint keeps writers out at most
+GOLD = text("gold IS NOT NULL")
+# the log of writes is brought into the file by `Database.checkpoint`; 32,000 pages are the end of its patience
+PRAGMAS = (
+    "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "cache_size=-32000",
+    "wal_autocheckpoint=32000",
+)  # fmt: skip
 Plain = dict[str, Any]
 
 
@@ -122,11 +130,11 @@ class Item(Base):
     open: Mapped[bool]  # taken < wanted and no test item
     priority: Mapped[float]  # higher first
     shuffle: Mapped[float]
-    version: Mapped[int]
     created_at: Mapped[float]
     __table_args__ = (
         Index("item_next", "project_id", "open", "priority", "shuffle"),
         Index("item_prompt", "project_id", "prompt_id"),
+        Index("item_gold", "project_id", "testing", sqlite_where=GOLD, postgresql_where=GOLD),
     )
 
 
@@ -185,17 +193,36 @@ class Database:
         self.engine = engine
         self._readers = engine.execution_options(reading=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
         """A transaction: committed when the block ends well, else rolled back."""
         with Session(self.engine) as session, session.begin():
             yield session
 
-    @contextmanager
+    @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
         """For reading only: takes no lock, so that nobody waits for a long look."""
         with Session(self._readers) as session:
             yield session
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """As `reading`, without a session's work: for what many requests look up."""
+        with self._readers.connect() as connection:
+            yield connection
+
+    def checkpoint(self) -> None:
+        """SQLite: bring what is in the log of writes into the file, so that the log begins anew and does not grow.
+
+        Writers go on meanwhile: the first look takes what is there, the second what has come since, and only the
+        third, which has little left, keeps them out. It gives up where somebody still reads what is old.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return
+        own = sqlite3.connect(self.engine.url.database or "", timeout=PATIENCE, isolation_level=None)
+        with contextlib.closing(own):
+            for way in ("PASSIVE", "PASSIVE", "RESTART"):
+                own.execute(f"PRAGMA wal_checkpoint({way})")
 
     def close(self) -> None:
         self.engine.dispose()
@@ -245,7 +272,7 @@ def _sqlite(url: str) -> Engine:
     def prepare(raw: Any, _record: Any) -> None:
         raw.isolation_level = None  # transactions are begun below, not by the driver's guess
         cursor = raw.cursor()
-        for words in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for words in PRAGMAS:
             cursor.execute(f"PRAGMA {words}")
         cursor.close()
 

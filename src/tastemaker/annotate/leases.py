@@ -1,8 +1,8 @@
 """Which item a person gets next, and for how long.
 
-A lease takes one of the item's places at once. The item's row carries a version: the update that takes the place
-names the version it has read and does nothing if somebody was quicker, so two people never get the same last place,
-not even from two server processes. An item that a person had and let run out comes back to them as it was.
+A lease takes one of the item's places at once, by one update that looks for the item and does nothing where the last
+place has gone meanwhile, so two people never get the same last place, not even from two server processes. An item
+that a person had and let run out comes back to them as it was.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Row
 
 from .database import Assignment, Event, Item, Membership
 from .drafts import draft
+from .fixed import Fixed
 from .log import record
 from .projects import View, membership
 
@@ -27,39 +29,52 @@ A, I, E = Assignment.__table__, Item.__table__, Event.__table__  # noqa: E741
 
 Task = dict[str, Any]
 
-_COLUMNS = (I, A.c.id.label("had"), A.c.token.label("had_token"), A.c.shown.label("had_shown"))
+_SEEN = I.alias("seen")  # the items to choose from, in an update that changes one
 
 
-def _candidates(kind: str, *wanted: Any) -> Any:
-    """Items that the person has not had, or let run out."""
-    mine = and_(A.c.item_id == I.c.id, A.c.annotator_id == bindparam("person"), A.c.kind.in_((kind, "relabel")))
-    return (
-        select(*_COLUMNS)
-        .select_from(I.outerjoin(A, mine))
-        .where(I.c.project_id == bindparam("project"), or_(A.c.id.is_(None), A.c.state == "expired"), *wanted)
-        .limit(1)
-    )
+def _candidate(kind: str, *wanted: Any) -> Any:
+    """An item of `seen` that the person has not had, or let run out."""
+    mine = and_(A.c.item_id == _SEEN.c.id, A.c.annotator_id == bindparam("person"))
+    mine &= or_(A.c.kind == kind, A.c.kind == "relabel")
+    had = select(A.c.id).where(mine, A.c.state != "expired").exists()
+    return select(_SEEN).where(_SEEN.c.project_id == bindparam("project"), *wanted, ~had).limit(1)
 
 
-_NEXT = _candidates("work", I.c.open).order_by(I.c.priority.desc(), I.c.shuffle.desc())
-_TEST = _candidates("test", I.c.gold.is_not(None), I.c.testing).order_by(I.c.shuffle)
-_GOLD = _candidates("gold", I.c.gold.is_not(None), ~I.c.testing).order_by(func.random())
+_NEXT = _candidate("work", _SEEN.c.open).order_by(_SEEN.c.priority.desc(), _SEEN.c.shuffle.desc())
+_TEST = _candidate("test", _SEEN.c.gold.is_not(None), _SEEN.c.testing).order_by(_SEEN.c.shuffle)
+_GOLD = _candidate("gold", _SEEN.c.gold.is_not(None), ~_SEEN.c.testing).order_by(func.random())
 _HELD = (
     select(A.c.id, A.c.token, A.c.shown, I.c.prompt, I.c.pictures, I.c.sensitive)
     .join(I, A.c.item_id == I.c.id)
     .where(A.c.annotator_id == bindparam("person"), A.c.project_id == bindparam("project"), A.c.state == "leased")
     .order_by(A.c.leased_at, A.c.id)
 )
-_TAKE = (
-    update(I)
-    .where(I.c.id == bindparam("item"), I.c.version == bindparam("seen"))
-    .values(taken=I.c.taken + 1, version=I.c.version + 1, open=I.c.taken + 1 < I.c.wanted)
+_PLACE = update(I).values(taken=I.c.taken + 1, open=I.c.taken + 1 < I.c.wanted)
+_TAKE_NEXT = Fixed(
+    _PLACE.where(I.c.id == _NEXT.with_only_columns(_SEEN.c.id).scalar_subquery(), I.c.open).returning(
+        I.c.id, I.c.prompt, I.c.pictures, I.c.sensitive
+    )
 )
+_TAKE = _PLACE.where(I.c.id == bindparam("item"), I.c.taken < I.c.wanted)
 _GIVE_BACK = (
     update(I)
     .where(I.c.id == bindparam("item"))
-    .values(taken=I.c.taken - 1, version=I.c.version + 1, open=and_(I.c.gold.is_(None), I.c.taken - 1 < I.c.wanted))
+    .values(taken=I.c.taken - 1, open=and_(I.c.gold.is_(None), I.c.taken - 1 < I.c.wanted))
 )
+
+
+def _given(dialect: Any) -> Fixed:
+    """The assignment of an item to a person: a new one, or theirs that ran out, as it was."""
+    fresh = dialect.insert(A)
+    again = {"state": "leased", "version": A.c.version + 1}
+    again |= {name: fresh.excluded[name] for name in ("leased_at", "expires_at")}
+    once = [A.c.item_id, A.c.annotator_id, A.c.kind]
+    kept = fresh.on_conflict_do_update(index_elements=once, set_=again, where=A.c.state == "expired")
+    columns = [c.name for c in A.c if c.name != "id"]
+    return Fixed(kept.returning(A.c.id, A.c.token, A.c.shown, A.c.version), columns)
+
+
+_GIVE = {"sqlite": _given(sqlite), "postgresql": _given(postgresql)}
 
 
 def give_back(db: Connection, item: int) -> None:
@@ -69,8 +84,7 @@ def give_back(db: Connection, item: int) -> None:
 
 def take_if_free(db: Connection, item: int) -> bool:
     """A place for a late answer, if there still is one."""
-    row = db.execute(select(I.c.version, I.c.taken, I.c.wanted).where(I.c.id == item)).one()
-    return row.taken < row.wanted and db.execute(_TAKE, {"item": item, "seen": row.version}).rowcount == 1
+    return db.execute(_TAKE, {"item": item}).rowcount == 1
 
 
 def hold(db: Connection, project: View, person: int, ahead: int, rng: random.Random) -> list[Task]:
@@ -112,11 +126,14 @@ def lease(db: Connection, project: View, member: Row, rng: random.Random) -> Tas
 
 def _work(db: Connection, project: View, who: Mapping[str, int], rng: random.Random) -> Task | None:
     for _ in range(TRIES):
-        found = db.execute(_NEXT, who).first()
-        if found is None:
+        taken = _TAKE_NEXT.first(db, who)
+        if taken is not None:
+            task = _assign(db, project, who, taken, "work", rng)
+            if task is None:
+                give_back(db, taken.id)
+            return task
+        if db.execute(_NEXT, who).first() is None:
             return None
-        if db.execute(_TAKE, {"item": found.id, "seen": found.version}).rowcount == 1:
-            return _assign(db, project, who, found, "work", rng)
     return None  # somebody was quicker each time; the page asks again
 
 
@@ -137,48 +154,55 @@ def test_begins(db: Connection, project: View, person: int) -> int:
     return about["after"] if about else 0
 
 
-def _repeat(db: Connection, project: View, who: Mapping[str, int]) -> Task | None:
-    """One of the person's own answers, not among the last few and not repeated yet, in the opposite order."""
+def _answered_once() -> Any:
+    """Of a person's own answers, not among the last few, the first that was not asked again yet."""
     later = A.alias()
-    mine = and_(A.c.annotator_id == who["person"], A.c.project_id == project.id)
+    person: Any = bindparam("person")
     recent = (
         select(A.c.id, A.c.item_id, A.c.shown, A.c.answered_at)
-        .where(mine, A.c.kind == "work", A.c.state == "answered")
+        .where(A.c.annotator_id == person, A.c.project_id == bindparam("project"))
+        .where(A.c.kind == "work", A.c.state == "answered")
         .order_by(A.c.answered_at.desc())
         .offset(APART)
         .limit(50)
         .subquery()
     )
-    once = select(later.c.id).where(
-        later.c.item_id == recent.c.item_id, later.c.annotator_id == who["person"], later.c.kind == "repeat"
+    again = select(later.c.id).where(
+        later.c.item_id == recent.c.item_id, later.c.annotator_id == person, later.c.kind == "repeat"
     )
-    found = db.execute(
-        select(I, recent.c.shown.label("first"))
+    return (
+        select(I.c.id, I.c.prompt, I.c.pictures, I.c.sensitive, recent.c.shown.label("first"))
         .join(recent, recent.c.item_id == I.c.id)
-        .where(~once.exists())
+        .where(~again.exists())
         .order_by(recent.c.answered_at)
         .limit(1)
-    ).first()
-    return None if found is None else _insert(db, project, who, found, "repeat", list(reversed(found.first)))
+    )
 
 
-def _assign(db: Connection, project: View, who: Mapping[str, int], item: Row, kind: str, rng: random.Random) -> Task:
-    if item.had is not None:  # let run out before: the same order and the same names again
-        now = time.time()
-        again = {"state": "leased", "leased_at": now, "expires_at": now + project.settings.lease_seconds}
-        db.execute(update(A).where(A.c.id == item.had).values(**again, version=A.c.version + 1))
-        names = {"project_id": project.id, "annotator_id": who["person"], "item_id": item.id}
-        record(db, "lease", assignment_id=item.had, **names)
-        return view(item.had_token, item.had_shown, item) | draft(db, item.had, item.had_shown)
+_REPEAT = Fixed(_answered_once())
+
+
+def _repeat(db: Connection, project: View, who: Mapping[str, int]) -> Task | None:
+    """One of the person's own answers again, in the opposite order."""
+    found = _REPEAT.first(db, who)
+    return None if found is None else _give(db, project, who, found, "repeat", list(reversed(found.first)))
+
+
+def _assign(
+    db: Connection, project: View, who: Mapping[str, int], item: Row, kind: str, rng: random.Random
+) -> Task | None:
     shown = list(range(len(item.pictures)))
     rng.shuffle(shown)
-    return _insert(db, project, who, item, kind, shown)
+    return _give(db, project, who, item, kind, shown)
 
 
-def _insert(db: Connection, project: View, who: Mapping[str, int], item: Row, kind: str, shown: list[int]) -> Task:
-    now, token = time.time(), secrets.token_urlsafe(16)
+def _give(
+    db: Connection, project: View, who: Mapping[str, int], item: Row, kind: str, shown: list[int]
+) -> Task | None:
+    """None where the same person got it at the same moment by another server."""
+    now = time.time()
     row = {
-        "token": token,
+        "token": secrets.token_urlsafe(16),
         "project_id": project.id,
         "item_id": item.id,
         "annotator_id": who["person"],
@@ -191,8 +215,15 @@ def _insert(db: Connection, project: View, who: Mapping[str, int], item: Row, ki
         "answered_at": None,
         "version": 0,
     }
-    db.execute(A.insert(), row)
-    return view(token, shown, item)
+    given = _GIVE[db.dialect.name].first(db, row)
+    if given is None:
+        return None
+    task = view(given.token, given.shown, item)
+    if given.version == 0:
+        return task
+    names = {"project_id": project.id, "annotator_id": who["person"], "item_id": item.id}
+    record(db, "lease", assignment_id=given.id, **names)  # had before and let run out: it is as it was
+    return task | draft(db, given.id, given.shown)
 
 
 def view(token: str, shown: list[int], item: Row) -> Task:
@@ -220,7 +251,7 @@ def expire(db: Connection, now: float) -> int:
 
 M = Membership.__table__
 STEPS = ("done", "skips", "gold_seen", "gold_right")
-_COUNT = (
+_COUNT = Fixed(
     update(M)
     .where(M.c.project_id == bindparam("project"), M.c.annotator_id == bindparam("person"))
     .values({name: M.c[name] + bindparam(f"step_{name}") for name in STEPS})
@@ -231,4 +262,6 @@ _COUNT = (
 def count_done(db: Connection, project: int, person: int, **steps: int) -> Row:
     """Move the counters of a membership; returns it as it is then. steps: of STEPS."""
     moved = {f"step_{name}": steps.get(name, 0) for name in STEPS}
-    return db.execute(_COUNT, {"project": project, "person": person, **moved}).one()
+    member = _COUNT.first(db, {"project": project, "person": person, **moved})
+    assert member is not None, "a task belongs to a member"
+    return member

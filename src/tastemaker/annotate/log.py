@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from .database import Event
+from .fixed import Fixed
 
 # what happened, in words
 KINDS = {
@@ -46,9 +47,10 @@ _EMPTY = dict.fromkeys(c.name for c in Event.__table__.columns if c.name != "id"
 
 
 _ONCE = {
-    dialect.__name__.rsplit(".", 1)[-1]: dialect.insert(Event)
-    .on_conflict_do_nothing(index_elements=["client_token"])
-    .returning(Event.id)
+    dialect.__name__.rsplit(".", 1)[-1]: Fixed(
+        dialect.insert(Event).on_conflict_do_nothing(index_elements=["client_token"]).returning(Event.id),
+        list(_EMPTY),
+    )
     for dialect in (sqlite, postgresql)
 }
 
@@ -63,7 +65,8 @@ def record(db: Connection | Session, kind: str, **values: Any) -> int:
 
 def record_once(db: Connection, kind: str, **values: Any) -> int | None:
     """As `record`; None, and nothing is added, where `client_token` was used before."""
-    return db.execute(_ONCE[db.dialect.name], _row(kind, values)).scalar()
+    kept = _ONCE[db.dialect.name].first(db, _row(kind, values))
+    return None if kept is None else kept.id
 
 
 def _row(kind: str, values: dict[str, Any]) -> dict[str, Any]:

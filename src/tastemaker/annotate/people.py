@@ -9,7 +9,7 @@ from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
@@ -68,8 +68,11 @@ def find(db: Access, login: str) -> Row | None:
     return db.execute(select(Annotator.__table__).where(Annotator.login == login)).first()
 
 
+_BY_ID = select(Annotator.__table__).where(Annotator.id == bindparam("key"))
+
+
 def by_id(db: Access, key: int) -> Row | None:
-    return db.execute(select(Annotator.__table__).where(Annotator.id == key)).first()
+    return db.execute(_BY_ID, {"key": key}).first()
 
 
 def password_fits(password_hash: str | None, password: str) -> bool:

@@ -126,7 +126,6 @@ def _item_row(project: View, item: NewItem, pictures: list[str], shuffle: float)
         "open": item.gold is None,
         "priority": item.priority,
         "shuffle": shuffle,
-        "version": 0,
         "created_at": time.time(),
     }
 
@@ -171,29 +170,49 @@ def _last_answers() -> Any:
 
 def votes(session: Session, project: int | None = None, every: bool = False) -> list[Vote]:
     """Every current answer to a pair; image_a is the item's first picture, wherever it was shown."""
-    return [
-        Vote(r.prompt_id, r.prompt, *r.pictures, r.answer["choice"], r.pseudonym, about_of(r))
-        for r in answers(session, project, every)
-        if len(r.pictures) == 2 and "choice" in r.answer
-    ]
+    return _votes(answers(session, project, every))
 
 
 def ratings(session: Session, project: int | None = None, every: bool = False) -> list[Rating]:
     """Every current mark; `about` also has the picture's `problems` and the prompt's `category`."""
+    return _ratings(answers(session, project, every))
+
+
+def rankings(session: Session, project: int | None = None, every: bool = False) -> list[Ranking]:
+    """Every current order of pictures."""
+    return _rankings(answers(session, project, every))
+
+
+def everything(
+    session: Session, project: int | None = None, every: bool = False
+) -> tuple[list[Vote], list[Rating], list[Ranking]]:
+    """Votes, ratings and rankings by one look at the database."""
+    rows = list(answers(session, project, every))
+    return _votes(rows), _ratings(rows), _rankings(rows)
+
+
+def _votes(rows: Iterable[Row]) -> list[Vote]:
+    return [
+        Vote(r.prompt_id, r.prompt, *r.pictures, r.answer["choice"], r.pseudonym, about_of(r))
+        for r in rows
+        if len(r.pictures) == 2 and "choice" in r.answer
+    ]
+
+
+def _ratings(rows: Iterable[Row]) -> list[Rating]:
     return [
         Rating(r.prompt_id, r.prompt, image, scale, float(marks[scale]), r.pseudonym, about_of(r) | extra)
-        for r in answers(session, project, every)
+        for r in rows
         for image, marks in zip(r.pictures, r.answer.get("ratings", ()))
         for extra in [{"problems": marks["problems"], "stage": r.answer["prompt"]}]
         for scale, *_ in SCALES
     ]
 
 
-def rankings(session: Session, project: int | None = None, every: bool = False) -> list[Ranking]:
-    """Every current order of pictures."""
+def _rankings(rows: Iterable[Row]) -> list[Ranking]:
     return [
         Ranking(r.prompt_id, r.prompt, tuple(r.pictures), tuple(r.answer["slots"]), r.pseudonym, about_of(r))
-        for r in answers(session, project, every)
+        for r in rows
         if "slots" in r.answer
     ]
 

@@ -19,6 +19,7 @@ from ..errors import TastemakerError
 from .answers import agrees, canonical, violations
 from .database import Assignment, Event, Item, Membership
 from .drafts import canonical_part, draft
+from .fixed import Fixed
 from .leases import count_done, give_back, take_if_free, test_begins, view
 from .log import record, record_once
 from .projects import View, membership
@@ -58,19 +59,19 @@ class Sent:
         }
 
 
-_SETTLE = (
+_SETTLE = Fixed(
     update(A)
     .where(A.c.id == bindparam("task"), A.c.version == bindparam("seen"))
     .values(state=bindparam("to"), answered_at=bindparam("now"), review=bindparam("look"), version=A.c.version + 1)
 )
 _TASK = select(A, I.c.gold, I.c.prompt, I.c.pictures, I.c.sensitive).join(I, A.c.item_id == I.c.id)
 
-_OWN = _TASK.where(A.c.token == bindparam("wanted"), A.c.annotator_id == bindparam("person"))
+_OWN = Fixed(_TASK.where(A.c.token == bindparam("wanted"), A.c.annotator_id == bindparam("person")))
 
 
 def find_task(db: Connection, token: str, person: int) -> Row:
     """Raises NotYours for the tokens of others as for those that do not exist."""
-    row = db.execute(_OWN, {"wanted": token, "person": person}).first()
+    row = _OWN.first(db, {"wanted": token, "person": person})
     if row is None or row.kind == "relabel":
         raise NotYours("there is no such task")
     return row
@@ -176,9 +177,10 @@ def write(
 
 def _settle(db: Connection, task: Row, state: str, project: View) -> None:
     """Raises Conflict where another sending of the same task was quicker."""
-    seen = secrets.SystemRandom().random() < project.settings.review and (state, task.kind) == ("answered", "work")
+    rate = project.settings.review if (state, task.kind) == ("answered", "work") else 0.0
+    seen = rate > 0 and secrets.SystemRandom().random() < rate
     row = {"task": task.id, "seen": task.version, "to": state, "now": time.time(), "look": "pending" if seen else ""}
-    if db.execute(_SETTLE, row).rowcount != 1:
+    if _SETTLE.changed(db, row) != 1:
         raise Conflict("this task has just been answered elsewhere")
 
 

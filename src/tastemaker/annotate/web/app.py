@@ -6,23 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from ...errors import TastemakerError
 from ..database import Database
 from ..log import APP
-from ..submit import Conflict, NotYours
-from . import account, admin, exports, reviewing, statistics_page, work
-from .security import Shield, TooLong
-from .state import ROOM, Exporter, Forbidden, NoSession, State
-
-STATUS = {NotYours: 404, Conflict: 409, Forbidden: 403}
+from . import account, admin, exports, people_pages, reviewing, statistics_page, work
+from .answering import Answers
+from .replies import KNOWN, reply_to, said
+from .security import Shield
+from .state import ROOM, Exporter, State
 
 
 def create_app(database: Database, secure: bool = False, exporters: Mapping[str, Exporter] | None = None) -> FastAPI:
@@ -42,50 +38,22 @@ def create_app(database: Database, secure: bool = False, exporters: Mapping[str,
 
     app = FastAPI(title="tastemaker", version=APP, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.tastemaker = state
-    for room in (work, account, reviewing, admin, exports, statistics_page):
-        app.include_router(room.router(state))
+    for room in (work, account, reviewing, admin, people_pages, exports, statistics_page):
+        app.include_router(room.pages)
     app.mount("/static", StaticFiles(directory=ROOM / "static"), name="static")
-    app.add_middleware(Shield)
+    app.add_middleware(Answers, state=state)
+    app.add_middleware(Shield)  # the outermost
     _errors(app, state)
     return app
 
 
 def _errors(app: FastAPI, state: State) -> None:
-    @app.exception_handler(NoSession)
-    async def log_in(request: Request, _error: Exception) -> Response:
-        if _wants_json(request):
-            return JSONResponse({"error": "please log in again"}, 401)
-        if request.method != "GET":
-            return RedirectResponse("/login", 303)
-        return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
+    async def explain(request: Request, error: Any) -> Response:
+        return reply_to(state, request, error)
 
-    @app.exception_handler(TastemakerError)
-    async def explain(request: Request, error: Exception) -> Response:
-        status = next((s for kind, s in STATUS.items() if isinstance(error, kind)), 422)
-        return _said(state, request, str(error), status)
-
-    @app.exception_handler(404)
     async def missing(request: Request, _error: Any) -> Response:
-        return _said(state, request, "There is no such page.", 404)
+        return said(state, request, "There is no such page.", 404)
 
-    @app.exception_handler(SQLAlchemyError)
-    async def trouble(request: Request, _error: Exception) -> Response:
-        return _said(state, request, "The database does not answer. Nothing was lost; please try again.", 503)
-
-    @app.exception_handler(TooLong)
-    async def too_long(_request: Request, _error: Exception) -> Response:
-        return PlainTextResponse("expected less", 413)
-
-
-def _wants_json(request: Request) -> bool:
-    return request.url.path.startswith(("/api/", "/pictures/"))
-
-
-def _said(state: State, request: Request, sentence: str, status: int) -> Response:
-    if _wants_json(request):
-        return JSONResponse({"error": sentence}, status)
-    try:
-        person = state.person(request)
-    except (NoSession, TastemakerError):
-        person = None
-    return state.page("message.html", person, status, title="That did not work", message=sentence)
+    for kind in KNOWN:
+        app.add_exception_handler(kind, explain)
+    app.add_exception_handler(404, missing)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from ...errors import UnknownName
 from .. import store
-from .state import State
+from .state import State, state_of
 
 
 def _records(read: Callable[..., Iterable[Any]]) -> Callable[[Session, int], Iterator[dict[str, Any]]]:
@@ -33,18 +33,17 @@ ROWS: dict[str, Callable[[Session, int], Iterator[dict[str, Any]]]] = {
 TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv", "zip": "application/zip"}
 
 
-def router(state: State) -> APIRouter:
-    pages = APIRouter()
+pages = APIRouter()
 
-    @pages.get("/admin/projects/{project}/export/{name}")
-    async def export(request: Request, project: int, name: str) -> Response:
-        state.person(request, "admin")
-        what, _, kind = name.rpartition(".")
-        content = await run_sync(_content, state, project, what, kind)
-        headers = {"content-disposition": f'attachment; filename="{what}-{project}.{kind}"'}
-        return Response(content, media_type=TYPES[kind], headers=headers)
 
-    return pages
+@pages.get("/admin/projects/{project}/export/{name}")
+async def export(request: Request, project: int, name: str) -> Response:
+    state = state_of(request)
+    state.person(request, "admin")
+    what, _, kind = name.rpartition(".")
+    content = await run_sync(_content, state, project, what, kind)
+    headers = {"content-disposition": f'attachment; filename="{what}-{project}.{kind}"'}
+    return Response(content, media_type=TYPES[kind], headers=headers)
 
 
 def _content(state: State, project: int, what: str, kind: str) -> bytes:

@@ -8,16 +8,17 @@ import secrets
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 COOKIE = "tastemaker_session"
 HOURS = 12
 HEADERS = {
+    "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
@@ -27,8 +28,10 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 MOST_JSON = 256 * 1024  # bytes of an answer
 MOST_UPLOAD = 512 * 2**20  # bytes of an import
+MOST_READ = 10_000  # cookies whose signature is remembered
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Sessions:
 
     def __init__(self, secret: str, secure: bool = False):
         self._key = secret.encode()
+        self._read: dict[str, tuple[Ticket, float]] = {}  # cookie -> what it says, until when
         self._serializer = URLSafeTimedSerializer(
             secret, salt="session", signer_kwargs={"digest_method": hashlib.sha256}
         )
@@ -60,20 +64,38 @@ class Sessions:
         return ticket
 
     def read(self, request: Request) -> Ticket | None:
+        """What the cookie says, or None where there is none, it is not ours, or its hours are over."""
         words = request.cookies.get(COOKIE)
         if not words:
             return None
+        known = self._read.get(words)
+        if known is None:
+            known = self._verified(words)
+            if known is None:
+                return None
+            if len(self._read) >= MOST_READ:
+                self._read.clear()
+            self._read[words] = known
+        return known[0] if time.time() < known[1] else None
+
+    def _verified(self, words: str) -> tuple[Ticket, float] | None:
         try:
-            return Ticket(*self._serializer.loads(words, max_age=HOURS * 3600))
+            said, made = self._serializer.loads(words, max_age=HOURS * 3600, return_timestamp=True)
+            return Ticket(*said), made.timestamp() + HOURS * 3600
         except (BadSignature, TypeError, ValueError):
             return None
 
     def form_token(self, ticket: Ticket) -> str:
         """Goes into every form and every request that changes something; bound to the session."""
-        return hmac.new(self._key, f"form:{ticket.nonce}".encode(), hashlib.sha256).hexdigest()[:40]
+        return _form_token(self._key, ticket.nonce)
 
     def form_fits(self, ticket: Ticket | None, token: Any) -> bool:
         return ticket is not None and isinstance(token, str) and hmac.compare_digest(self.form_token(ticket), token)
+
+
+@lru_cache(MOST_READ)
+def _form_token(key: bytes, nonce: str) -> str:
+    return hmac.digest(key, f"form:{nonce}".encode(), "sha256").hex()[:40]
 
 
 class LoginLimit:
@@ -152,10 +174,9 @@ def _counted(receive: Any, most: int) -> Any:
 def _with_headers(send: Any) -> Any:
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("cache-control", "no-store")
+            own = message.get("headers", ())
+            named = {name for name, _ in own}
+            message["headers"] = [*own, *(pair for pair in _RAW if pair[0] not in named)]
         await send(message)
 
     return sending

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from sqlalchemy.engine import Connection
 from starlette.requests import Request
@@ -32,6 +34,7 @@ T = TypeVar("T")
 ROOM = Path(__file__).parent.parent
 REMEMBERED = 10.0  # seconds that a person or a project is believed without looking
 SWEEP = 5.0  # seconds between looks for leases that ran out
+AT_ONCE = 2  # passwords verified at a time
 Exporter = Callable[[Database, int], bytes]
 
 
@@ -66,7 +69,10 @@ class State:
             put_setting(session, "secret", secrets.token_urlsafe(48))
             self.sessions = Sessions(get_setting(session, "secret") or "", secure)
             self.pictures: PictureStore = store_of(session)
-        self.limit, self.rng = LoginLimit(), random.SystemRandom()
+        self.limit, self.rng = LoginLimit(), random.Random(secrets.randbits(128))
+        self.verifying = anyio.CapacityLimiter(AT_ONCE)
+        self.looking = threading.Lock()
+        self.statistics: dict[int, tuple[int, Any]] = {}  # project -> newest event, and the figures then
         self.writer = Writer(database.engine)
         self._people: dict[int, tuple[float, Any]] = {}
         self._projects: dict[int, tuple[float, View]] = {}
@@ -81,17 +87,14 @@ class State:
 
     async def write(self, job: Callable[[Connection], T]) -> T:
         """Run a job in the writer; returns when it is on the disk."""
-        return await asyncio.wrap_future(self.writer.submit(job))
-
-    def write_now(self, job: Callable[[Connection], T]) -> T:
-        """The same for pages that run in a thread."""
-        return self.writer.submit(job).result()
+        return await self.writer.submit(job)
 
     async def sweep(self) -> None:
-        """Until it is cancelled: end the leases that ran out."""
+        """Until it is cancelled: end the leases that ran out, and keep the database's log of writes short."""
         while True:
             try:
                 await self.write(lambda db: expire(db, time.time()))
+                await asyncio.to_thread(self.database.checkpoint)
             except Exception:  # the next look may find the database well again
                 logging.getLogger(__name__).exception("leases that ran out could not be ended")
             await asyncio.sleep(SWEEP)
@@ -123,8 +126,8 @@ class State:
     def _row(self, key: int) -> Any:
         known = self._people.get(key)
         if known is None or time.monotonic() > known[0]:
-            with self.database.reading() as session:
-                known = time.monotonic() + REMEMBERED, people.by_id(session, key)
+            with self.database.looking() as connection:
+                known = time.monotonic() + REMEMBERED, people.by_id(connection, key)
             self._people[key] = known
         return known[1]
 
@@ -148,3 +151,8 @@ class State:
         token = self.sessions.form_token(person.ticket) if person else ""
         values = {"person": person, "form_token": token, **values}
         return HTMLResponse(self.templates.get_template(name).render(**values), status)
+
+
+def state_of(request: Request) -> State:
+    """Of the server that the request came to."""
+    return request.app.state.tastemaker

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from ..projects import load_project
 from ..statistics import summary
 from ..strengths import comparisons_of, strengths
 from . import charts
-from .state import State
+from .state import State, state_of
 
 RESAMPLES = 200
 MOST_MODELS = 12
@@ -36,39 +35,42 @@ AGREEMENT = (
 )
 
 
-def router(state: State) -> APIRouter:
-    pages, remembered, lock = APIRouter(), {}, threading.Lock()
+pages = APIRouter()
 
-    def found(project: int) -> dict[str, Any]:
-        with lock, state.database.reading() as session:  # one look at a time, and none where nothing is new
-            newest = figures.last_event(session)
-            if remembered.get(project, (None,))[0] != newest:
-                remembered[project] = newest, statistics(session, project)
-            return remembered[project][1]
 
-    @pages.get("/admin/projects/{project}/statistics")
-    def page(request: Request, project: int, part: int = 0) -> Response:
-        person = state.person(request, "admin")
-        with state.database.reading() as session:
-            view, hours = load_project(session, project), figures.by_hour(session, project)
-            progress = figures.progress(session, project)
-        name = "figures.html" if part else "statistics.html"
-        values = found(project)
-        shown = {"agreement": agreement_rows(values), "plots": plots(values, hours), "number": charts.number}
-        return state.page(name, person, project=view, progress=progress, found=values, share=charts.share, **shown)
+@pages.get("/admin/projects/{project}/statistics")
+def page(request: Request, project: int, part: int = 0) -> Response:
+    state = state_of(request)
+    person = state.person(request, "admin")
+    with state.database.reading() as session:
+        view, hours = load_project(session, project), figures.by_hour(session, project)
+        progress = figures.progress(session, project)
+    name = "figures.html" if part else "statistics.html"
+    values = _found(state, project)
+    shown = {"agreement": agreement_rows(values), "plots": plots(values, hours), "number": charts.number}
+    return state.page(name, person, project=view, progress=progress, found=values, share=charts.share, **shown)
 
-    @pages.get("/admin/projects/{project}/statistics.json")
-    def data(request: Request, project: int) -> Response:
-        state.person(request, "admin")
-        return JSONResponse(found(project))
 
-    return pages
+@pages.get("/admin/projects/{project}/statistics.json")
+def data(request: Request, project: int) -> Response:
+    state = state_of(request)
+    state.person(request, "admin")
+    return JSONResponse(_found(state, project))
+
+
+def _found(state: State, project: int) -> dict[str, Any]:
+    """One look at a time, and none where nothing is new."""
+    with state.looking, state.database.reading() as session:
+        newest, known = figures.last_event(session), state.statistics.get(project)
+        if known is None or known[0] != newest:
+            known = state.statistics[project] = newest, statistics(session, project)
+        return known[1]
 
 
 def statistics(session: Session, project: int) -> dict[str, Any]:
     """`statistics.summary` of the project, with the strength of each model where models are known."""
-    read = [kind(session, project, every=True) for kind in (store.votes, store.ratings, store.rankings)]
-    return {**summary(*read), "models": model_strengths([*read[0], *read[2]])}
+    votes, ratings, rankings = store.everything(session, project, every=True)
+    return {**summary(votes, ratings, rankings), "models": model_strengths([*votes, *rankings])}
 
 
 def model_strengths(answers: Sequence[Vote | Ranking]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The annotator's page and the requests that it sends."""
+"""The annotator's page and the requests that it sends; answers are in `answering.py`."""
 
 from __future__ import annotations
 
@@ -13,90 +13,59 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ...errors import TastemakerError
 from ..database import Assignment, Item
-from ..leases import hold, lease
+from ..leases import hold
 from ..presets import CATEGORIES, MARKS, PICTURE_PROBLEMS, PROMPT_PROBLEMS, SCALES, SKIP_REASONS
 from ..projects import View, consent, guideline_text, membership
-from ..submit import NotYours, Sent, answer, find_task, keep_part, undo
-from .state import Person, State
+from ..submit import NotYours, find_task, keep_part, undo
+from .answering import json_body, progress, sent_of
+from .state import Person, State, state_of
 
 AHEAD = 2  # tasks that a page holds: one to answer, one whose pictures load meanwhile
 A, I = Assignment.__table__, Item.__table__  # noqa: E741
 
+pages = APIRouter()
 
-def router(state: State) -> APIRouter:
-    pages = APIRouter()
 
-    @pages.get("/work/{project}")
-    async def work(request: Request, project: int) -> Response:
-        person = state.person(request)
-        view, member, text = await state.write(lambda db: _begin(state, db, person, project))
-        if member.consented_at is None:
-            return state.page("consent.html", person, project=view, guideline=text)
-        return state.page("work.html", person, project=view, words=words_of(view))
-
-    @pages.post("/work/{project}")
-    async def agree(request: Request, project: int) -> Response:
-        person, _ = await state.form(request)
-        await state.write(lambda db: consent(db, state.project(db, project), person.id))
-        return RedirectResponse(f"/work/{project}", 303)
-
-    @pages.get("/guideline/{project}")
-    def guideline(request: Request, project: int, version: int | None = None) -> Response:
-        person = state.person(request)
-        with state.database.reading() as session:
-            view = state.project(session, project)
-            text = guideline_text(session, project, version or view.guideline)
-        if text is None:
-            raise TastemakerError("there is no such version of the guideline")
-        return state.page("guideline.html", person, project=view, version=version or view.guideline, guideline=text)
-
-    @pages.post("/api/projects/{project}/hold")
-    async def take(request: Request, project: int) -> Response:
-        person = state.caller(request)
-        return JSONResponse(await state.write(lambda db: _hold(state, db, person, project)))
-
-    @pages.post("/api/tasks/{token}/part")
-    async def part(request: Request, token: str) -> Response:
-        person, body = state.caller(request), await json_body(request)
-
-        def job(db: Connection) -> Any:
-            task = find_task(db, token, person.id)
-            return keep_part(db, state.project(db, task.project_id), task, body.get("part"), _sent(body))
-
-        return JSONResponse(await state.write(job))
-
-    async def submit(request: Request) -> Response:
-        person, body, token = state.caller(request), await json_body(request), request.path_params["token"]
-        said = await state.write(lambda db: _answer(state, db, person, token, body))
-        return JSONResponse(said, 422 if said.get("blocked") else 200)
-
-    pages.add_route("/api/tasks/{token}/answer", submit, methods=["POST"])  # the busiest: as direct as can be
-
-    @pages.post("/api/projects/{project}/undo")
-    async def take_back(request: Request, project: int) -> Response:
-        person, body = state.caller(request), await json_body(request)
-
-        def job(db: Connection) -> Any:
-            view = state.project(db, project)
-            task = undo(db, view, person.id, _sent(body))
-            return {"task": task, "progress": progress(view, membership(db, view, person.id))}
-
-        return JSONResponse(await state.write(job))
-
-    @pages.get("/pictures/{token}/{place}")
-    def picture(request: Request, token: str, place: int) -> Response:
-        person = state.person(request)
-        with state.database.reading() as session:
-            sha = _picture(session, person, token, place)
-        content = state.pictures.shown(sha).read_bytes()
-        return Response(content, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
-
-    return pages
+@pages.get("/work/{project}")
+async def work(request: Request, project: int) -> Response:
+    state = state_of(request)
+    person = state.person(request)
+    view, member, text = await state.write(lambda db: _begin(state, db, person, project))
+    if member.consented_at is None:
+        return state.page("consent.html", person, project=view, guideline=text)
+    return state.page("work.html", person, project=view, words=words_of(view))
 
 
 def _begin(state: State, db: Connection, person: Person, project: int) -> tuple[View, Row, str | None]:
     view = state.project(db, project)
     return view, membership(db, view, person.id), guideline_text(db, project, view.guideline)
+
+
+@pages.post("/work/{project}")
+async def agree(request: Request, project: int) -> Response:
+    state = state_of(request)
+    person, _ = await state.form(request)
+    await state.write(lambda db: consent(db, state.project(db, project), person.id))
+    return RedirectResponse(f"/work/{project}", 303)
+
+
+@pages.get("/guideline/{project}")
+def guideline(request: Request, project: int, version: int | None = None) -> Response:
+    state = state_of(request)
+    person = state.person(request)
+    with state.database.reading() as session:
+        view = state.project(session, project)
+        text = guideline_text(session, project, version or view.guideline)
+    if text is None:
+        raise TastemakerError("there is no such version of the guideline")
+    return state.page("guideline.html", person, project=view, version=version or view.guideline, guideline=text)
+
+
+@pages.post("/api/projects/{project}/hold")
+async def take(request: Request, project: int) -> Response:
+    state = state_of(request)
+    person = state.caller(request)
+    return JSONResponse(await state.write(lambda db: _hold(state, db, person, project)))
 
 
 def _hold(state: State, db: Connection, person: Person, project: int) -> dict[str, Any]:
@@ -106,21 +75,49 @@ def _hold(state: State, db: Connection, person: Person, project: int) -> dict[st
     return {"tasks": tasks, "progress": progress(view, membership(db, view, person.id)), "left": left}
 
 
-def _answer(state: State, db: Connection, person: Person, token: str, body: dict[str, Any]) -> dict[str, Any]:
-    """One transaction: the answer, and the next task for the place that became free on the page."""
-    task = find_task(db, token, person.id)
-    view = state.project(db, task.project_id)
-    said, member = answer(db, view, task, body.get("answer"), _sent(body))
-    if member is None:
-        return said
-    return {**said, "next": lease(db, view, member, state.rng), "progress": progress(view, member)}
+@pages.post("/api/tasks/{token}/part")
+async def part(request: Request, token: str) -> Response:
+    state = state_of(request)
+    person, body = state.caller(request), await json_body(request)
+
+    def job(db: Connection) -> Any:
+        task = find_task(db, token, person.id)
+        return keep_part(db, state.project(db, task.project_id), task, body.get("part"), sent_of(body))
+
+    return JSONResponse(await state.write(job))
 
 
-def progress(project: View, member: Row) -> dict[str, Any]:
-    """How far a person is; nothing that tells a hidden test from work."""
-    quota = project.settings.quota if member.quota is None else member.quota
-    skips = max(0, project.settings.skip_limit - member.skips)
-    return {"done": member.done, "quota": quota or None, "skips_left": skips, "status": member.status}
+@pages.post("/api/projects/{project}/undo")
+async def take_back(request: Request, project: int) -> Response:
+    state = state_of(request)
+    person, body = state.caller(request), await json_body(request)
+
+    def job(db: Connection) -> Any:
+        view = state.project(db, project)
+        task = undo(db, view, person.id, sent_of(body))
+        return {"task": task, "progress": progress(view, membership(db, view, person.id))}
+
+    return JSONResponse(await state.write(job))
+
+
+@pages.get("/pictures/{token}/{place}")
+def picture(request: Request, token: str, place: int) -> Response:
+    state = state_of(request)
+    person = state.person(request)
+    with state.database.reading() as session:
+        sha = _picture(session, person, token, place)
+    content = state.pictures.shown(sha).read_bytes()
+    return Response(content, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+
+
+def _picture(db: Any, person: Person, token: str, place: int) -> str:
+    """The sha256 of what stands at a place of a task. Raises NotYours for tasks of others, but for reviewers."""
+    query = select(A.c.annotator_id, A.c.shown, I.c.pictures).join(I, A.c.item_id == I.c.id).where(A.c.token == token)
+    row = db.execute(query).first()
+    allowed = row is not None and (row.annotator_id == person.id or person.is_at_least("reviewer"))
+    if not allowed or not 0 <= place < len(row.shown):
+        raise NotYours("there is no such picture")
+    return row.pictures[row.shown[place]]
 
 
 def words_of(project: View) -> dict[str, Any]:
@@ -140,34 +137,3 @@ def words_of(project: View) -> dict[str, Any]:
         | {"project": project.id, "guideline": project.guideline, "scales": scales, "marks": marks}
         | named
     )
-
-
-async def json_body(request: Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except (ValueError, RecursionError) as error:  # also what is not UTF-8, or nested without end
-        raise TastemakerError("expected JSON") from error
-    if not isinstance(body, dict):
-        raise TastemakerError("expected a JSON object")
-    return body
-
-
-def _sent(body: dict[str, Any]) -> Sent:
-    ms = body.get("ms")
-    fits = ms is None or isinstance(ms, int | float) and not isinstance(ms, bool) and 0 <= ms < 1e12
-    if not fits:
-        raise TastemakerError("expected `ms` as a number of milliseconds")
-    version = body.get("guideline")
-    if version is not None and not (type(version) is int and 1 <= version < 2**31):
-        raise TastemakerError("expected `guideline` as a number")
-    return Sent(body.get("client_token", ""), None if ms is None else int(ms), str(body.get("client", "")), version)
-
-
-def _picture(db: Any, person: Person, token: str, place: int) -> str:
-    """The sha256 of what stands at a place of a task. Raises NotYours for tasks of others, but for reviewers."""
-    query = select(A.c.annotator_id, A.c.shown, I.c.pictures).join(I, A.c.item_id == I.c.id).where(A.c.token == token)
-    row = db.execute(query).first()
-    allowed = row is not None and (row.annotator_id == person.id or person.is_at_least("reviewer"))
-    if not allowed or not 0 <= place < len(row.shown):
-        raise NotYours("there is no such picture")
-    return row.pictures[row.shown[place]]
