@@ -19,7 +19,8 @@ from tastemaker.annotate.submit import Sent, answer, find_task
 from tastemaker.cli import annotate as command
 from tastemaker.cli.main import main
 from tastemaker.errors import MissingExtra, TastemakerError
-from tastemaker.workflows.annotate import add_demo, ask_people, first_admin, read_people, votes_of
+from tastemaker.workflows.annotate import add_demo, first_admin, votes_of
+from tastemaker.workflows.human import ask_people, read_people
 
 
 @pytest.fixture
@@ -121,15 +122,82 @@ def test_people_compare_two_runs_blindly(tmp_path, capsys):
     count = iter(range(99))
     act(database, "base or tuned", "ann", lambda first: "tie" if next(count) < 2 else "ab"[1 - first])
     found = read_people(where, "base or tuned")
-    assert found["answers"] == 10 and found["ties"] == 2 and found["runs"] == [str(base), str(tuned)]
-    assert found["win_rate"].value == pytest.approx(0.9) and found["decided"].value == 1.0
-    assert found["win_rate"].low < 0.9 <= found["win_rate"].high
+    assert found.answers == 10 and found.ties == 2 and found.runs == (str(base), str(tuned))
+    assert found.win_rate.value == pytest.approx(0.9) and found.decided.value == 1.0
+    assert found.win_rate.low < 0.9 <= found.win_rate.high
     assert main(["annotate", "preferred", "base or tuned", "--database", where]) == 0
     assert "10 answers, 2 without a preference" in capsys.readouterr().out
     with pytest.raises(TastemakerError, match="share no prompt and seed"):
         ask_people(base, run_folder(tmp_path / "other", range(50, 52)), where)
-    with pytest.raises(TastemakerError, match=r"holds no pictures\.jsonl"):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TastemakerError, match=r"holds no pictures\.jsonl and no model"):
+        ask_people(base, tmp_path / "empty", where)
+    with pytest.raises(TastemakerError, match="unknown model"):
         ask_people(base, tmp_path / "nothing", where)
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """(words of `evaluate human`, function that lets a person answer with a choice as of the item)."""
+    runs = [str(run_folder(tmp_path / name, range(8), offset)) for name, offset in (("base", 0), ("tuned", 500))]
+    where = str(tmp_path / "a.db")
+    words = ["evaluate", "human", *runs, "--database", where, "--out", str(tmp_path / "run")]
+
+    def say(login, *choices):
+        database, given = store.open_store(where), iter(choices)
+        with database.session() as session:
+            people.create_person(session, login, PASSWORD)
+        as_shown = {0: {"a": "a", "b": "b"}, 1: {"a": "b", "b": "a"}}  # by the place of the item's first picture
+        act(database, "base or tuned", login, lambda first: as_shown[first].get(c := next(given), c))
+
+    return words, say
+
+
+def test_evaluate_human_asks_first_and_reads_later(two_runs, tmp_path, capsys):
+    words, say = two_runs
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "project 'base or tuned'" in said and "annotate serve --no-demo --database" in said
+    assert main(words) == 0 and "0 of 8 answers so far" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists(), "nothing to write yet"
+    say("ann", *"bbbbbaa", "tie")
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "tuned preferred to" in said and ": 0.688 [" in said and "8 of 8 answers so far" in said
+    assert "of the 7 that prefer one: 0.714 [0.359, 0.918]" in said and "1 without a preference" in said
+    result = json.loads((tmp_path / "run" / "result.json").read_text())["second"]
+    rate = result["people"]["win rate, a tie half a win"]
+    assert result["label"].endswith("tuned") and rate["value"] == 0.6875 and rate["low"] < 0.6875 < rate["high"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "8 answers of people who saw blind pairs" in page and "0.688" in page
+    assert main(words) == 0, "read again, over its own earlier page"
+
+
+def test_evaluate_human_does_not_mix_runs_up_nor_write_over_others(two_runs, tmp_path, capsys):
+    words, say = two_runs
+    assert main([*words, "--limit", "3"]) == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = str(run_folder(elsewhere / "tuned", range(8), 900))
+    assert main([*words[:3], other, *words[4:]]) == 2
+    assert "not" in (said := capsys.readouterr().err) and "choose another name with --project" in said
+    assert main([*words, "--within", "maker"]) == 2 and "not of two runs" in capsys.readouterr().err
+    say("ann", *"bbb")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("keep")
+    assert main(words) == 2 and "is not a run" in capsys.readouterr().err
+    assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
+
+
+def test_evaluate_human_draws_the_pictures_of_models(tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a red apple\n")
+    words = ["evaluate", "human", "tiny-flow", "tiny-flow", "--prompts", str(tmp_path / "prompts.txt"), "--seed", "0"]
+    where = str(tmp_path / "a.db")
+    assert main([*words, "--database", where]) == 0
+    with store.open_store(where).reading() as session:
+        row = session.execute(select(Item.prompt, Item.pictures, Item.hidden)).one()
+    assert row.prompt == "a red apple" and len(row.pictures) == 2
+    assert [h["model"] for h in row.hidden] == ["tiny-flow", "tiny-flow"]
 
 
 def test_votes_leave_with_their_pictures_and_come_back_as_items(tmp_path, capsys):

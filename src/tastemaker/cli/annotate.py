@@ -1,5 +1,6 @@
 """`tastemaker annotate NAME`: people compare pictures, and what they say goes into files."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +15,12 @@ Base = Annotated[str, Option("--database", help="A SQLite file or a postgresql:/
 Only = Annotated[str | None, Option("--project", help="One project; all of them if not given.")]
 
 
-def workflow() -> Any:
+def workflow(name: str = "annotate") -> Any:
     """The module that does the work; its packages are an extra."""
     try:
-        from ..workflows import annotate
+        return import_module(f"tastemaker.workflows.{name}")
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "sqlalchemy", "web") from error
-    return annotate
 
 
 @app.command()
@@ -114,15 +114,17 @@ def select(
 
 @app.command()
 def compare(
-    run_a: Annotated[Path, Argument(help="A folder that `tastemaker sample` wrote.", metavar="RUN_A")],
-    run_b: Annotated[Path, Argument(help="Another, drawn with the same prompts and seeds.", metavar="RUN_B")],
+    run_a: Annotated[
+        str, Argument(help="A run, a folder that `tastemaker sample` wrote, or a model.", metavar="RUN_A")
+    ],
+    run_b: Annotated[str, Argument(help="Another, drawn with the same prompts and seeds.", metavar="RUN_B")],
     project: Annotated[str, Option(help="Name of the new project; from the folders if not given.")] = "",
     overlap: Annotated[int, Option(help="People who answer each pair.", min=1)] = 1,
     limit: Annotated[int, Option(help="At most so many pairs; 0 for all.", min=0)] = 0,
     database: Base = "annotations.db",
 ) -> None:
-    """Ask people which of two runs they prefer: blind pairs of the same prompt and seed."""
-    name = workflow().ask_people(run_a, run_b, database, project, overlap, limit)
+    """Ask people which of two runs they prefer: blind pairs, as `tastemaker evaluate human` asks first."""
+    name = workflow("human").ask_people(run_a, run_b, database, project, overlap, limit)
     print(f"project '{name}'; when people have answered: tastemaker annotate preferred '{name}'")
 
 
@@ -132,4 +134,4 @@ def preferred(
     database: Base = "annotations.db",
 ) -> None:
     """How often people preferred the second run to the first, with 95 % intervals."""
-    workflow().print_preferred(database, project)
+    print(workflow("human").read_people(database, project).words())

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
+from ..errors import TastemakerError
+from .annotate import workflow
 from .options import names, parse_seeds
 
 NAME = "evaluate"
@@ -67,14 +69,33 @@ def preference(
 
 @app.command()
 def human(
-    scores: Annotated[Path, Argument(help="A table that `tastemaker score` wrote.")],
-    ratings: Annotated[
-        Path, Argument(help="A CSV with `file`, columns of human ratings and, if it has one, `prompt`.")
+    first: Annotated[
+        str,
+        Argument(help="A run, a folder of `tastemaker sample` or a model; or a table that `tastemaker score` wrote.",
+                 metavar="RUN_A"),
     ],
-    column: Annotated[list[str] | None, Option(help="Columns of ratings; all numeric ones if not given.")] = None,
-    within: Annotated[str | None, Option(help="Rank inside the groups of this column, such as `generator`.")] = None,
-) -> None:
-    """Rank correlation of each reward with people's ratings, with intervals over prompts."""
-    from ..workflows.correlate import correlate, print_correlations
+    second: Annotated[
+        str,
+        Argument(help="Another run; or a CSV with `file`, columns of human ratings and, if it has one, `prompt`.",
+                 metavar="RUN_B"),
+    ],
+    database: Annotated[str, Option(help="Runs: a SQLite file or a postgresql:// URL.")] = "annotations.db",
+    project: Annotated[str, Option(help="Runs: the project's name; from their folders if not given.")] = "",
+    prompts: Annotated[Path | None, Option(help="Runs: what a model draws; embedded prompts if not given.")] = None,
+    seed: Annotated[str, Option(help="Runs: 3, 0..7 or 0..3,10; what a model draws.")] = "0..3",
+    overlap: Annotated[int, Option(help="Runs: people who answer each pair.", min=1)] = 1,
+    limit: Annotated[int, Option(help="Runs: at most so many pairs; 0 for all.", min=0)] = 0,
+    out: Out = Path("human"),
+    column: Annotated[list[str] | None, Option(help="CSV: columns of ratings; else all numeric ones.")] = None,
+    within: Annotated[str | None, Option(help="CSV: rank inside the groups of this column.")] = None,
+) -> None:  # fmt: skip
+    """Which of two runs people prefer: asks at first, reads later. Of SCORES and a CSV: the rank correlation."""
+    if Path(first).suffix == ".parquet" or Path(second).suffix == ".csv":
+        from ..workflows.correlate import correlate, print_correlations
 
-    print_correlations(correlate(scores, ratings, column, within))
+        print_correlations(correlate(first, second, column, within))
+        return
+    if column or within:
+        raise TastemakerError("--column and --within are of SCORES.parquet and a CSV, not of two runs")
+    ask_or_read = workflow("human").ask_or_read
+    print(ask_or_read(first, second, database, project, prompts, parse_seeds(seed), overlap, limit, out))

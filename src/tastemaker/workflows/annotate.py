@@ -169,8 +169,7 @@ def votes_of(session: Session, project: int | None = None, every: bool = False) 
     pictures, folder = {}, store_of(session)
     for row in session.execute(select(Picture.__table__)):
         pictures[row.sha256] = folder.original(row.sha256, row.suffix).relative_to(folder.folder)
-    read = (kind(session, project, every) for kind in (store.votes, store.ratings, store.rankings))
-    votes, ratings, rankings = (tuple(rows) for rows in read)
+    votes, ratings, rankings = map(tuple, store.everything(session, project, every))
     named = {i for v in votes for i in (v.image_a, v.image_b)} | {r.image for r in ratings}
     named |= {i for r in rankings for i in r.images}
     known = {name: path for name, path in pictures.items() if name in named}
@@ -224,75 +223,5 @@ def statistics(database: str, project: str | None = None) -> dict[str, Any]:
 
 
 def _figures(session: Session, project: View) -> dict[str, Any]:
-    read = (kind(session, project.id, True) for kind in (store.votes, store.ratings, store.rankings))
-    return {"progress": progress(session, project.id), **summary(*read)}
-
-
-# blind pairs of two runs
-
-
-def ask_people(
-    run_a: Path, run_b: Path, database: str = DATABASE, project: str = "", overlap: int = 1, limit: int = 0
-) -> str:
-    """Put a blind pair for each prompt and seed that both runs drew into a new project; returns its name.
-
-    A run is a folder with `pictures.jsonl` (columns file, prompt, seed), as `tastemaker sample` writes it, itself or
-    in `samples/`. limit: at most so many pairs, 0 for all. Raises TastemakerError where the runs share nothing.
-    """
-    a, b = (drawn_by(run) for run in (run_a, run_b))
-    shared = [key for key in a if key in b]
-    if not shared:
-        raise TastemakerError(f"{run_a} and {run_b} share no prompt and seed; sample both with the same ones")
-    items = [
-        NewItem(key[0], [a[key], b[key]], key[0], [{"model": str(run_a)}, {"model": str(run_b)}], {"seed": key[1]})
-        for key in shared[: limit or None]
-    ]
-    opened, name = store.open_store(database), project or f"{run_a.name} or {run_b.name}"
-    with opened.session() as session:
-        key = create_project(session, name, preset_settings("pairs", overlap=overlap))
-        store.add_items(session, key, items)
-    return name
-
-
-def drawn_by(run: Path) -> dict[tuple[str, int], Path]:
-    """(prompt, seed) -> picture."""
-    folder = next((f for f in (run, run / "samples") if (f / "pictures.jsonl").is_file()), None)
-    if folder is None:
-        raise TastemakerError(f"{run} holds no pictures.jsonl; draw with: tastemaker sample MODEL --out {run}")
-    rows = [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines() if line.strip()]
-    return {(row["prompt"], int(row["seed"])): folder / row["file"] for row in rows}
-
-
-def read_people(database: str, project: str) -> dict[str, Any]:
-    """How often the second run was preferred to the first, as Interval values.
-
-    `win_rate`: of the second run, a tie or "both bad" being half a win, with a bootstrap over prompts. `decided`: of
-    answers that prefer one, with Wilson's interval. Skips are left out. Raises TastemakerError before two answers.
-    """
-    from ..evaluation.intervals import bootstrap_mean, wilson
-
-    opened = store.open_store(database)
-    with opened.reading() as session:
-        votes = [v for v in store.votes(session, find_project(session, project).id) if v.choice != "skip"]
-    if len(votes) < 2:
-        raise TastemakerError(f"project '{project}' has {len(votes)} answers; at least 2 are needed")
-    worth = {"a": 0.0, "b": 1.0}
-    won, lost = (sum(v.choice == c for v in votes) for c in "ba")
-    runs = [h.get("model", "") for h in votes[0].about.get("hidden", ({}, {}))]
-    return {
-        "runs": runs,
-        "win_rate": bootstrap_mean([worth.get(v.choice, 0.5) for v in votes], [v.prompt_id for v in votes]),
-        "decided": wilson(won, won + lost) if won + lost else None,
-        "ties": len(votes) - won - lost,
-        "answers": len(votes),
-    }
-
-
-def print_preferred(database: str, project: str) -> None:
-    found = read_people(database, project)
-    first, second = (name or word for name, word in zip(found["runs"], ("the first run", "the second run")))
-    win, decided = found["win_rate"], found["decided"]
-    print(f"{second} preferred to {first}: {win.value:.3f} [{win.low:.3f}, {win.high:.3f}], a tie being half a win")
-    if decided is not None:
-        print(f"of the {decided.count} that prefer one: {decided.value:.3f} [{decided.low:.3f}, {decided.high:.3f}]")
-    print(f"{found['answers']} answers, {found['ties']} without a preference")
+    said = store.everything(session, project.id, every=True)
+    return {"progress": progress(session, project.id), **summary(*said)}
