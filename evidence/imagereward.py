@@ -33,13 +33,14 @@ from . import imagereward_model as model
 from . import imagereward_tuning as tuning
 from .imagereward_figure import draw_figure
 from .rows import row, write_rows
-from .simulated_pool import MEASURED, Pool, build
+from .simulated_pool import DRAWN, OWN, Pool, build
 
 NAME = "imagereward"
 RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m evidence.imagereward"
 SEEDS = (0, 1, 2)
-LARGEST = 9134  # prompts of 15 pairs: 137,010 votes; the paper has 136,892
+MEASURED = {"drawn": DRAWN, "own": OWN}
+SIZES = (20, 154, 1186, 9134)  # prompts of 15 pairs; the last are 137,010 votes, the paper has 136,892
 PAPER = {"accuracy": 0.6514, "refl_win_rate": 0.5841}  # Table 4; Fig. 7
 
 
@@ -53,9 +54,9 @@ def once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def curve(
-    pool: Pool, read: Tensor, sizes: list[int], seeds: tuple[int, ...], cache: Path, partial: Path
+    pool: Pool, read: Tensor, sizes: tuple[int, ...], seeds: tuple[int, ...], cache: Path, partial: Path
 ) -> dict[int, np.ndarray]:
-    """Votes -> (S, MEASURED): each measured prompt's accuracy by the model of each seed."""
+    """Votes -> (S, 2, P): each measured prompt's accuracy by the model of each seed, for both sets of MEASURED."""
     found: dict[int, np.ndarray] = {}
     for size in sizes:
         rows = []
@@ -63,13 +64,16 @@ def curve(
 
             def learned(size: int = size, seed: int = seed) -> dict[str, Any]:
                 folder = model.train(pool, read, size, seed, cache / f"model-{size}-{seed}")
-                by_prompt = model.accuracies(pool, load_reward(f"preference:{folder}"))
-                return {"votes": size * model.PAIRS, "seed": seed, "accuracy": by_prompt.round(5).tolist()}
+                reward = load_reward(f"preference:{folder}")
+                by_prompt = {
+                    k: model.accuracies(pool, reward, rows).round(5).tolist() for k, rows in MEASURED.items()
+                }
+                return {"votes": size * model.PAIRS, "seed": seed, **by_prompt}
 
             kept = once(partial / f"{NAME}-votes-{size}-{seed}.json", learned)
-            rows.append(np.array(kept["accuracy"]))
-            print(f"{size * model.PAIRS} votes, seed {seed}: {rows[-1].mean():.4f}", flush=True)
-        found[size * model.PAIRS] = np.stack(rows)
+            rows.append([kept[k] for k in MEASURED])
+            print(f"{size * model.PAIRS} votes, seed {seed}: {np.mean(kept['drawn']):.4f}", flush=True)
+        found[size * model.PAIRS] = np.array(rows)
     return found
 
 
@@ -130,20 +134,28 @@ def compare(pool: Pool, made: dict[str, Any]) -> dict[str, Any]:
 
 
 def rows_of(learned: dict[int, np.ndarray], pool: Pool, compared: dict[str, Any], seeds: tuple[int, ...]) -> list:
-    best = model.best_accuracies(pool)
-    ceiling = bootstrap_mean(best, np.arange(MEASURED))
-    votes = max(learned)
-    last = learned[votes]
-    scorers = {name: model.mean_of([model.accuracies(pool, load())]) for name, load in model.SCORERS.items()}
-    grown = {
-        str(n): {"accuracy": model.mean_of(list(a)), "share": model.share_of(a, best)} for n, a in learned.items()
-    }
-    rows = [
-        row("reward_model_share_of_ceiling", model.share_of(last, best), (last.mean(1) / best.mean()).tolist(), seeds,
-            COMMAND, 0.97, {"votes": votes, "ceiling": ceiling, "by_votes": grown}),
-        row("reward_model_accuracy", model.mean_of(list(last)), last.mean(1).tolist(), seeds, COMMAND, None,
-            {"ceiling": ceiling, **scorers}, PAPER["accuracy"]),
-    ]  # fmt: skip
+    rows = []
+    for k, (kind, measured) in enumerate(MEASURED.items()):
+        best = model.best_accuracies(pool, measured)
+        by_votes = {n: list(found[:, k]) for n, found in learned.items()}
+        grown = {
+            str(n): {"accuracy": model.mean_of(found), "share": model.share_of(found, best)}
+            for n, found in by_votes.items()
+        }
+        ceiling, last = model.mean_of([best]), by_votes[max(by_votes)]
+        scorers = {
+            name: model.mean_of([model.accuracies(pool, load(), measured)]) for name, load in model.SCORERS.items()
+        }
+        shares = [float(found.mean() / best.mean()) for found in last]
+        beside = {"votes": max(by_votes), "ceiling": ceiling, "by_votes": grown, "scorers": scorers}
+        end = "" if kind == "drawn" else "_on_generated_pictures"
+        share, accuracy = grown[str(max(by_votes))]["share"], grown[str(max(by_votes))]["accuracy"]
+        target = 0.97 if kind == "drawn" else None
+        rows += [
+            row(f"reward_model_share_of_ceiling{end}", share, shares, seeds, COMMAND, target, beside),
+            row(f"reward_model_accuracy{end}", accuracy, [float(f.mean()) for f in last], seeds, COMMAND, None,
+                {"ceiling": ceiling, **scorers}, PAPER["accuracy"]),
+        ]  # fmt: skip
     for method in tuning.METHODS:
         found = compared[method]
         target, paper = (0.60, PAPER["refl_win_rate"]) if method == "refl" else (None, None)
@@ -161,11 +173,10 @@ def main() -> None:
         "--cache", type=Path, default=Path("runs/imagereward"), help="where pictures and runs are kept"
     )
     given = words.parse_args()
-    seeds, largest = (SEEDS[:1], 154) if given.quick else (SEEDS, LARGEST)
+    seeds, sizes = (SEEDS[:1], SIZES[:2]) if given.quick else (SEEDS, SIZES)
     partial = given.cache / "quick" if given.quick else RESULTS / "partial"
     partial.mkdir(parents=True, exist_ok=True)
-    sizes = model.sizes(largest)
-    pool = build(MEASURED + round(1.1 * largest) + 100, given.cache / "pictures")
+    pool = build(DRAWN.stop + round(1.1 * sizes[-1]), given.cache / "pictures")
     learned = curve(pool, model.read_pictures(pool, given.cache / "pictures"), sizes, seeds, given.cache, partial)
     compared = compare(pool, tune_all(pool, sizes[-1], seeds, given.cache, partial))
     rows = rows_of(learned, pool, compared, seeds)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,16 +15,18 @@ from torch import Tensor
 from tastemaker import load_reward
 from tastemaker.algorithms.optimise import OptimiserConfig
 from tastemaker.algorithms.reward_model import Config
+from tastemaker.data.pairs import Pair
 from tastemaker.evaluation.intervals import bootstrap, bootstrap_mean
+from tastemaker.picture_bytes import from_bytes
 from tastemaker.protocols import Reward
 from tastemaker.randomness import stream
 from tastemaker.records import Interval
 from tastemaker.rewards.tiny_clip_scorer import FrozenTowers, HeadConfig, new_on
 from tastemaker.workflows.judged import Judged
-from tastemaker.workflows.reward_model import Learner, learn
+from tastemaker.workflows.reward_model import Learner, learn, some_pictures
 from tastemaker.world.check import WorldCheck
 
-from .simulated_pool import CHUNK, EACH, GENERATED, MEASURED, A, Pool, expected_accuracy, stored
+from .simulated_pool import CHUNK, EACH, GENERATED, A, Pool, expected_accuracy, stored
 
 SCORERS = {  # without any vote: like CLIP; a detector asked whether the prompt holds; what pictures look like
     "alignment": lambda: load_reward("alignment"),
@@ -38,18 +39,20 @@ PAIRS = len(A)
 
 
 def config(prompts: int, seed: int) -> Config:
-    """Five passes over the votes, at least 200 steps and at most 2,500; a validation set of 150 prompts at most."""
-    pairs = prompts * PAIRS
-    steps = int(min(2500, max(200, 5 * pairs / 128)))
+    """Five passes over the votes, at least 200 steps and at most 2,000; a validation set of 150 prompts at most."""
+    steps = int(min(2000, max(200, 5 * prompts * PAIRS / 128)))
     return Config(
         steps=steps,
+        members=1,
+        width=64,
+        depth=1,
         frozen_share=1.0,
-        validation_share=max(0.03, min(0.2, 150 / prompts)),
+        validation_share=min(0.2, 150 / prompts),
         test_share=0.0,
-        validate_every=max(20, steps // 25),
+        validate_every=max(20, steps // 20),
         seed=seed,
         optimiser=OptimiserConfig(
-            learning_rate=5e-4, warmup_steps=20, weight_decay=0.05, cosine_steps=steps, ema_decay=0.98
+            learning_rate=1e-3, warmup_steps=50, weight_decay=0.05, cosine_steps=steps, ema_decay=0.98
         ),
     )
 
@@ -78,10 +81,11 @@ def train(pool: Pool, read: Tensor, prompts: int, seed: int, folder: Path) -> Pa
     if (folder / "result.json").is_file():
         return folder
 
-    def start(settings: Config, *_: object) -> Learner:
+    def start(settings: Config, judged: Judged, parts: Mapping[str, list[Pair]]) -> Learner:
         shape = HeadConfig(settings.width, settings.depth, settings.members)
         scorer = new_on("", shape, seed)
         scorer.freeze(settings.frozen_share)
+        scorer.standardise(some_pictures(judged, parts["train"]))
         return Learner(scorer, FrozenTowers(scorer), lambda name: read[pool.place(name)])
 
     pairs = pool.votes(chosen_rows(pool, prompts, seed), seed)
@@ -91,30 +95,30 @@ def train(pool: Pool, read: Tensor, prompts: int, seed: int, folder: Path) -> Pa
 
 
 @torch.no_grad()
-def judge(pool: Pool, reward: Reward) -> Tensor:
-    """(MEASURED, 6) of the measured pictures."""
+def judge(pool: Pool, reward: Reward, rows: range) -> Tensor:
+    """(P, 6) of measured pictures."""
     found = []
-    for row in range(0, MEASURED, 10):
-        prompts = [p for p in pool.prompts[row : row + 10] for _ in range(EACH)]
-        found.append(reward.score(pool.pictures[row : row + 10].flatten(0, 1).float() / 255, prompts))
+    for first in range(rows.start, rows.stop, 10):
+        prompts = [p for p in pool.prompts[first : first + 10] for _ in range(EACH)]
+        found.append(reward.score(from_bytes(pool.pictures[first : first + 10].flatten(0, 1)), prompts))
     return torch.cat(found).float().view(-1, EACH)
 
 
-def accuracies(pool: Pool, reward: Reward) -> np.ndarray:
-    """(MEASURED,): the share of each measured prompt's votes that the reward foretells."""
-    return expected_accuracy(judge(pool, reward), pool.first_preferred(range(MEASURED)))
+def accuracies(pool: Pool, reward: Reward, rows: range) -> np.ndarray:
+    """(P,): the share of each measured prompt's votes that the reward foretells."""
+    return expected_accuracy(judge(pool, reward, rows), pool.first_preferred(rows))
 
 
-def best_accuracies(pool: Pool) -> np.ndarray:
-    """(MEASURED,): the same of who knows every picture's worth."""
-    chances = pool.first_preferred(range(MEASURED))
+def best_accuracies(pool: Pool, rows: range) -> np.ndarray:
+    """(P,): the same of who knows every picture's worth."""
+    chances = pool.first_preferred(rows)
     return torch.maximum(chances, 1 - chances).mean(1).numpy()
 
 
 def mean_of(rows: Sequence[np.ndarray]) -> Interval:
     """Over seeds and prompts; prompts are resampled, with every seed's figure."""
     values = np.concatenate(rows)
-    return bootstrap_mean(values, np.tile(np.arange(MEASURED), len(rows)))
+    return bootstrap_mean(values, np.tile(np.arange(len(rows[0])), len(rows)))
 
 
 def share_of(rows: Sequence[np.ndarray], best: np.ndarray) -> Interval:
@@ -125,10 +129,4 @@ def share_of(rows: Sequence[np.ndarray], best: np.ndarray) -> Interval:
         ours, theirs = (np.bincount(which, one[drawn], count) for one in (values, best))
         return ours / theirs
 
-    return bootstrap(statistic, np.arange(MEASURED))
-
-
-def sizes(largest: int, smallest: int = 20) -> list[int]:
-    """Numbers of prompts, about three times as many each: 20 prompts are 300 votes, 9,134 are 137,010."""
-    steps = max(1, round(math.log(largest / smallest) / math.log(3)))
-    return [round(smallest * (largest / smallest) ** (k / steps)) for k in range(steps + 1)]
+    return bootstrap(statistic, np.arange(len(best)))

@@ -1,6 +1,7 @@
 """The tuning of imagereward.py: ReFL and four baselines follow the same reward model, and raters compare them.
 
-Each method has its own defaults, but for the number of looks on the way. A rater's win rate is over the base on the
+Each method has its own defaults, but for fewer looks on the way and, where pictures are drawn first, about as many of
+them as ReFL draws. A rater's win rate is over the base on the
 same prompts and seeds, the chance that a rater takes the tuned picture, which is known here. Prompts of the
 comparison are not among those of the votes unless they name a single object, of which there are 18.
 """
@@ -43,8 +44,13 @@ METHODS: Mapping[str, Callable[..., Any]] = {
     "reward_weighted": tune.train_reward_weighted,
     "sft": tune.train_sft,
 }
+SETTINGS = {  # ReFL draws 60 x 32 pictures, most of them to a part
+    "raft": ("drawn_prompts=48", "steps=120"),
+    "reward_weighted": ("drawn_prompts=120", "steps=120"),
+    "sft": ("steps=120",),
+}
 SPACES = ("tiny-clip", "efficientnet-lite0")
-PER_TASK, SEEDS_EACH = 17, 4
+PER_TASK, SEEDS_EACH = 17, 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def tuned(method: str, reward: Path, seed: int, folder: Path) -> dict[str, Any]:
     if not (folder / "result.json").is_file():
         said = [f"reward=preference:{reward}", f"seed={seed}", "watch.every=30", "watch.pictures=32"]
         begun = folder if (folder / "config.yaml").is_file() else None
-        METHODS[method](None, said, folder, begun)
+        METHODS[method](None, [*said, *SETTINGS.get(method, ())], folder, begun)
     return json.loads((folder / "result.json").read_text())
 
 

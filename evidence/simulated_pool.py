@@ -2,8 +2,9 @@
 
 As in `workflows/simulated_votes.py`, two pictures of a prompt show it and a third does with a fault, two have a fact
 wrong (one of them degraded) and one is of another scene. For the first 900 prompts three of the six are tiny-flow's
-own. The first 300 prompts are only measured on; training takes from the rest. The raters' noise is one number for
-all: two of them agree on `AGREEMENT` of the measured pairs (65.3 % in ImageReward, arXiv 2304.05977, Table 2).
+own. Two sets are only measured on: rows 0 to 299, with tiny-flow's pictures, and rows 900 to 1199 without. Training
+takes from the rest, where 600 prompts have tiny-flow's pictures. The raters' noise is one number for all: two of them
+agree on `AGREEMENT` of the pairs of rows 0 to 299 (65.3 % in ImageReward, arXiv 2304.05977, Table 2).
 
 Letters: P prompts; 6 pictures and 15 pairs of each.
 """
@@ -35,7 +36,8 @@ from tastemaker.world.raters import Taste, ceiling, choice_probabilities, vote
 AGREEMENT = 0.653
 EACH = votes.EACH
 A, B = (torch.tensor(side) for side in zip(*combinations(range(EACH), 2)))  # (15,) places of every pair
-GENERATED, MEASURED = 900, 300  # prompts with pictures of the generator; those that are only measured on
+GENERATED = 900  # prompts with pictures of the generator
+OWN, DRAWN = range(300), range(900, 1200)  # measured on: with the generator's own pictures, and without
 CHUNK = 100  # prompts of a file
 WORLD = 20_260  # seed of the prompts
 
@@ -60,9 +62,13 @@ class Pool:
         return int(row), int(place)
 
     def unseen(self) -> list[int]:
-        """Rows whose words are not among the measured prompts'."""
-        measured = {p.text for p in self.prompts[:MEASURED]}
-        return [k for k in range(MEASURED, len(self.prompts)) if self.prompts[k].text not in measured]
+        """Rows whose words are not among the measured prompts', but for the 18 single objects that there are."""
+        measured = {self.prompts[k].text for k in (*OWN, *DRAWN) if k < len(self.prompts) and not self._single(k)}
+        rows = (k for k in range(len(self.prompts)) if k not in OWN and k not in DRAWN)
+        return [k for k in rows if self.prompts[k].text not in measured]
+
+    def _single(self, row: int) -> bool:
+        return (self.prompts[row].spec or {}).get("tag") == "single_object"
 
     def votes(self, rows: Sequence[int], seed: int) -> list[Pair]:
         """One rater's vote on each of the 15 pairs of these prompts."""
@@ -95,7 +101,7 @@ def build(count: int, cache: Path) -> Pool:
     shown = track(starts, "pictures and what raters think of them", console=Console(stderr=True))
     parts = [stored(cache / f"pictures-{i:05d}", partial(chunk, i)) for i in shown]
     pictures, worth = (torch.cat([part[name] for part in parts])[:count] for name in ("pictures", "worth"))
-    measured = worth[:MEASURED]
+    measured = worth[OWN.start : OWN.stop]
     noise = votes.noise_for(measured[:, A].reshape(-1), measured[:, B].reshape(-1), Taste(), AGREEMENT)
     return Pool([prompt(k) for k in range(count)], pictures, worth, replace(Taste(), noise=noise))
 

@@ -34,7 +34,8 @@ class LowLevel:
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, dim)."""
-        images = check_images(images).float()
+        images = check_images(images)
+        images = images.to(torch.promote_types(images.dtype, torch.float32))
         grey = luminance(images)[:, None]  # (B, 1, H, W)
         parts = [colour(images), spectrum(grey[:, 0])]
         for _ in range(SCALES):

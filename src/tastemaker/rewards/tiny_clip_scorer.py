@@ -2,8 +2,9 @@
 the prompt together, as BLIP's image-grounded text encoder does for ImageReward (arXiv 2304.05977, section 2.2).
 
 A head begins as the cosine of both towers' vectors, so that what they know of picture and words need not be learned
-from votes again. They were trained to name things and may forget how sharp a picture is, so each head also has a stem
-of its own on the pixels. Letters: B batch, N patches, L words, D width of the towers, W of a head, M members.
+from votes again. They were trained to name things and may forget how a picture is drawn, so each head also sees the
+statistics of `encoders/low_level.py`, standardised on training pictures, with the logarithms of their sizes.
+Letters: B batch, N patches, L words, D width of the towers, W of a head, Q statistics, M members.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.low_level import LowLevel
 from ..encoders.tiny_clip import TinyClip, TinyClipNetwork, TowerConfig, load_tiny_clip, resize, transformer
 from ..encoders.words import Vocabulary
 from ..protocols import Prompt
@@ -26,6 +28,8 @@ from .freezing import Part, Tower, freeze
 
 KIND = "tiny-clip"
 FIT = 10.0  # the cosine's unit, as in the reward `alignment`
+STATISTICS = 2 * LowLevel.dim  # Q
+FAR = 5.0  # deviations after which a statistic says no more
 
 
 @dataclass(frozen=True)
@@ -38,32 +42,41 @@ class HeadConfig:
 
 
 class Head(nn.Module):
-    """Patches, words, pixels and the product of both vectors to one number, (B,)."""
+    """Patches, words, statistics and the product of both vectors to one number, (B,)."""
 
     def __init__(self, towers: TowerConfig, config: HeadConfig):
         super().__init__()
         width = config.width
         self.picture, self.words = nn.Linear(towers.width, width), nn.Linear(towers.width, width)
-        self.pixels = nn.Sequential(
-            nn.Conv2d(3, 24, 3, 2, 1), nn.GELU(), nn.Conv2d(24, 48, 3, 2, 1), nn.GELU(), nn.Conv2d(48, width, 3, 2, 1)
-        )
+        self.drawn = nn.Linear(STATISTICS, width)
         self.pool = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = transformer(width, width // 32, config.depth)
         self.score, self.fit = nn.Linear(width, 1), nn.Linear(towers.features, 1, bias=False)
+        self.style = nn.Linear(STATISTICS, 1, bias=False)
         nn.init.normal_(self.score.weight, std=1 / (width + 1))  # ImageReward's: all scores begin near 0
         nn.init.zeros_(self.score.bias)
         nn.init.constant_(self.fit.weight, 1 / FIT)
+        nn.init.zeros_(self.style.weight)
 
-    def forward(self, images: Tensor, picture: Tensor, words: Tensor, fit: Tensor) -> Tensor:
-        seen = self.picture(picture)  # (B, N + 1, W)
-        pixels = self.pixels(images * 2 - 1).flatten(2).transpose(1, 2)  # (B, N, W)
-        seen = torch.cat([seen[:, :1], seen[:, 1:] + pixels], 1)
-        h = torch.cat([self.pool.expand(len(images), -1, -1), self.words(words), seen], 1)
-        return (self.score(self.blocks(h)[:, 0]) + self.fit(fit))[:, 0]
+    def forward(self, picture: Tensor, words: Tensor, drawn: Tensor, fit: Tensor) -> Tensor:
+        pool = self.pool.expand(len(picture), -1, -1)
+        h = torch.cat([pool, self.words(words), self.picture(picture), self.drawn(drawn)[:, None]], 1)
+        return (self.score(self.blocks(h)[:, 0]) + self.fit(fit) + self.style(drawn))[:, 0]
+
+
+def statistics(images: Tensor) -> Tensor:
+    """(B, 3, S, S) in [0, 1] -> (B, Q)."""
+    found = LowLevel().features(images)
+    return torch.cat([found, found.abs().add(1e-4).log()], 1)
 
 
 class TinyClipScorerNetwork(nn.Module):
     """(B, 3, S, S) and (B, L) word numbers -> (M, B)."""
+
+    mean: Tensor
+    std: Tensor
+    drawn_mean: Tensor
+    drawn_std: Tensor
 
     def __init__(self, towers: TinyClipNetwork, config: HeadConfig):
         super().__init__()
@@ -71,15 +84,23 @@ class TinyClipScorerNetwork(nn.Module):
         self.heads = nn.ModuleList(Head(towers.config, config) for _ in range(config.members))
         self.register_buffer("mean", torch.zeros(config.members))
         self.register_buffer("std", torch.ones(config.members))
+        self.register_buffer("drawn_mean", torch.zeros(STATISTICS))
+        self.register_buffer("drawn_std", torch.ones(STATISTICS))
 
     def forward(self, images: Tensor, words: Tensor) -> Tensor:
-        return self.judge(images, self.towers.image.states(images), self.towers.text.states(words))
+        return self.judge(self.towers.image.states(images), self.towers.text.states(words), statistics(images))
 
-    def judge(self, images: Tensor, picture: Tensor, said: Tensor) -> Tensor:
-        """(M, B) from the towers' states (B, N + 1, D) and (B, L + 1, D)."""
+    def judge(self, picture: Tensor, said: Tensor, drawn: Tensor) -> Tensor:
+        """(M, B) from the towers' states (B, N + 1, D) and (B, L + 1, D), and the statistics (B, Q)."""
         vectors = self.towers.image.project(picture[:, 0]), self.towers.text.project(said[:, 0])
         fit = FIT * F.normalize(vectors[0], dim=-1) * F.normalize(vectors[1], dim=-1)  # (B, F), sums to FIT cosines
-        return torch.stack([head(images, picture, said, fit) for head in self.heads])
+        drawn = ((drawn - self.drawn_mean) / self.drawn_std).clamp(-FAR, FAR)
+        return torch.stack([head(picture, said, drawn, fit) for head in self.heads])
+
+    def standardise(self, drawn: Tensor) -> None:
+        """Mean and deviation of the statistics (N, Q) of training pictures."""
+        self.drawn_mean.copy_(drawn.mean(0))
+        self.drawn_std.copy_(drawn.std(0).clamp_min(1e-4))
 
 
 class TinyClipScorer:
@@ -117,6 +138,11 @@ class TinyClipScorer:
         """(B, 3, H, W) -> (B, 3, S, S): the whole picture, as the towers take it."""
         return resize(images, self.size)
 
+    @torch.no_grad()
+    def standardise(self, images: Tensor) -> None:
+        """Take the scale of the statistics from training pictures (B, 3, H, W), some hundreds of them."""
+        self.network.standardise(statistics(self.read(images)))
+
     def logits(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (M, B). Raises UnknownName for a word that the towers do not know."""
         device = device_of(self.network)
@@ -149,7 +175,7 @@ class TinyClipScorer:
 
 class FrozenTowers:
     """The same heads on towers that stay as they are: a picture and a prompt go through their tower once, not once a
-    step. What is kept of a picture is one float16 row: its pixels, then its states."""
+    step. What is kept of a picture is one float16 row: its statistics, then its states."""
 
     def __init__(self, scorer: TinyClipScorer):
         self.scorer, self.network = scorer, scorer.network
@@ -157,17 +183,16 @@ class FrozenTowers:
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, K) float16."""
+        """(B, 3, H, W) in [0, 1] -> (B, Q + (N + 1) D) float16."""
         square = self.scorer.read(images).to(device_of(self.network))
         states = self.network.towers.image.states(square)
-        return torch.cat([square.flatten(1), states.flatten(1)], 1).half().cpu()
+        return torch.cat([statistics(square), states.flatten(1)], 1).half().cpu()
 
     def logits(self, rows: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-        """(B, K) -> (M, B). Raises UnknownName for a word that the towers do not know."""
-        side, width = self.scorer.size, self.network.towers.config.width
-        pixels, states = rows.float().split([3 * side**2, rows.shape[1] - 3 * side**2], 1)
+        """(B, Q + (N + 1) D) -> (M, B). Raises UnknownName for a word that the towers do not know."""
+        drawn, states = rows.float().split([STATISTICS, rows.shape[1] - STATISTICS], 1)
         said = torch.stack([self._states(p.text) for p in prompts])
-        return self.network.judge(pixels.unflatten(1, (3, side, side)), states.unflatten(1, (-1, width)), said)
+        return self.network.judge(states.unflatten(1, (-1, self.network.towers.config.width)), said, drawn)
 
     @torch.no_grad()
     def _states(self, text: str) -> Tensor:

@@ -34,6 +34,7 @@ from .versions import weight_hash
 
 KEPT = 200_000  # pictures of one size in memory
 MOST_COMPONENTS = 192  # of frozen features
+SOME = 500  # pictures from which the scale of statistics is taken
 
 
 @dataclass
@@ -125,10 +126,17 @@ def on_tiny_clip(path: str, config: Config, judged: Judged, parts: Mapping[str, 
     scorer.freeze(config.frozen_share)
     for text in {pair.prompt.text for pair in judged.pairs}:
         scorer.vocabulary.encode([text])  # a word that it does not know is an error before anything is written
+    scorer.standardise(some_pictures(judged, parts["train"]))
     if config.frozen_share < 1:
         return Learner(scorer, scorer, squares(judged.pictures, scorer.read))
     frozen = tiny_clip_scorer.FrozenTowers(scorer)
     return Learner(scorer, frozen, read_once(judged.pictures, frozen.read))
+
+
+def some_pictures(judged: Judged, pairs: Sequence[Pair]) -> Tensor:
+    """(B, 3, H, W): up to SOME different pictures of the pairs, evenly spaced among them."""
+    names = list(dict.fromkeys(name for pair in pairs for name in (pair.image_a, pair.image_b)))
+    return torch.stack([judged.pictures(name) for name in names[:: -(-len(names) // SOME)]])
 
 
 def on_features(path: str, config: Config, judged: Judged, parts: Mapping[str, list[Pair]]) -> Learner:
