@@ -95,8 +95,9 @@ def hold(db: Connection, project: View, person: int, ahead: int, rng: random.Ran
         until = time.time() + project.settings.lease_seconds
         db.execute(update(A).where(A.c.id.in_([h.id for h in held])).values(expires_at=until))
     tasks = [view(h.token, h.shown, h) | draft(db, h.id, h.shown) for h in held]
+    member = membership(db, project, person)
     while len(tasks) < ahead:
-        found = lease(db, project, membership(db, project, person), rng)
+        found = lease(db, project, member, rng)
         if found is None:
             break
         tasks.append(found)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
@@ -98,11 +98,15 @@ def guideline_text(db: Access, key: int, version: int) -> str | None:
     return db.execute(select(Guideline.text).where(wanted)).scalar()
 
 
+_MEMBER = select(Membership.__table__).where(
+    Membership.project_id == bindparam("project"), Membership.annotator_id == bindparam("person")
+)
+
+
 def membership(db: Access, project: View, person: int) -> Row:
     """How the person stands in the project; a new one begins with the test, if there is one."""
-    mine = (Membership.project_id == project.id) & (Membership.annotator_id == person)
-    query = select(Membership.__table__).where(mine)
-    row = db.execute(query).first()
+    mine = {"project": project.id, "person": person}
+    row = db.execute(_MEMBER, mine).first()
     if row is not None:
         return row
     fresh = dict.fromkeys(("done", "skips", "gold_seen", "gold_right"), 0)
@@ -110,7 +114,7 @@ def membership(db: Access, project: View, person: int) -> Row:
     db.execute(
         Membership.__table__.insert().values(project_id=project.id, annotator_id=person, status=status, **fresh)  # type: ignore
     )
-    return db.execute(query).one()
+    return db.execute(_MEMBER, mine).one()
 
 
 def set_quota(db: Access, project: View, person: int, quota: int | None, by: int | None = None) -> None:

@@ -15,7 +15,7 @@ from .web.app import create_app
 from .web.state import Exporter
 
 # SQLite lets go of the interpreter's lock at each statement; the writer would wait Python's 5 ms for it each time
-SWITCH = 0.0003  # seconds
+SWITCH = 0.0001  # seconds
 
 
 def serve(

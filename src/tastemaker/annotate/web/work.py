@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.engine import Connection, Row
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -68,10 +68,13 @@ async def take(request: Request, project: int) -> Response:
     return JSONResponse(await state.write(lambda db: _hold(state, db, person, project)))
 
 
+_LEFT = select(func.count()).where(I.c.project_id == bindparam("project"), I.c.open)
+
+
 def _hold(state: State, db: Connection, person: Person, project: int) -> dict[str, Any]:
     view = state.project(db, project)
     tasks = hold(db, view, person.id, AHEAD, state.rng)
-    left = db.execute(select(func.count()).where(I.c.project_id == project, I.c.open)).scalar()
+    left = db.execute(_LEFT, {"project": project}).scalar()
     return {"tasks": tasks, "progress": progress(view, membership(db, view, person.id)), "left": left}
 
 
