@@ -36,6 +36,7 @@ from PIL import Image
 from tastemaker.randomness import mix
 from tastemaker.records import Prompt
 from tastemaker.workflows import simulated_votes as votes
+from tastemaker.workflows.files import write_json
 from tastemaker.world.grammar import evaluation_prompts, prompt_of, spec_of
 from tastemaker.world.raters import Taste, vote
 
@@ -43,6 +44,7 @@ from .simulated_pool import build
 
 PASSWORD = "simulated people"
 RATERS = ("ann", "bob", "eve")
+REWARD = ("frozen_share=1", "validation_share=0.2", "test_share=0.2", "optimiser.learning_rate=1e-3")  # few votes
 RESULT = Path(__file__).parent / "results" / "app_loop.json"
 
 
@@ -160,34 +162,44 @@ def main() -> None:
     words.add_argument("--pictures", type=int, default=4, help="of each prompt")
     given = words.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
-    path = given.cache.__truediv__
+    path = given.cache.joinpath
     taste = build(300, Path("runs/imagereward/pictures")).taste
     asked = [prompt_of(spec_of(mix(77, k))) for k in range(given.prompts)]
     database = path("annotations.db")
 
-    if not path("drawn").is_dir():
+    if not path("drawn", "pictures.jsonl").is_file():
         file = write_prompts(path("prompts.jsonl"), asked)
         tastemaker("sample", "--prompts", file, "--seed", f"0..{given.pictures - 1}", "--out", path("drawn"))
-    if not path("votes").is_dir():
-        tastemaker("annotate", "import", path("drawn"), "--project", "First", "--database", database)
+    if not path("votes", "events.jsonl").is_file():
+        if not database.is_file():
+            tastemaker("annotate", "import", path("drawn"), "--project", "First", "--database", database)
         print(f"{people_answer(database, 1, taste, asked)} answers")
         tastemaker("annotate", "stats", "--database", database)
         tastemaker("annotate", "export", "--project", "First", "--out", path("votes"), "--database", database)
     if not path("reward", "result.json").is_file():
         resume = ["--resume", path("reward")] if path("reward").is_dir() else ["--out", path("reward")]
-        tastemaker("train", "reward-model", "--data", path("votes"), *resume)
+        tastemaker("train", "reward-model", "--data", path("votes"), *REWARD, *resume)
     if not path("tuned", "result.json").is_file():
         resume = ["--resume", path("tuned")] if path("tuned").is_dir() else ["--out", path("tuned")]
         tastemaker("train", "refl", f"reward=preference:{path('reward')}", *resume)
     judged = evaluation_prompts(17, seed=4)
     file = write_prompts(path("judged.jsonl"), judged)
     for name, model in (("base", "tiny-flow"), ("after", path("tuned"))):
-        if not path(name).is_dir():
+        if not path(name, "pictures.jsonl").is_file():
             tastemaker("sample", model, "--prompts", file, "--seed", "0..1", "--out", path(name))
-    human = ("evaluate", "human", path("base"), path("after"), "--database", database)
-    tastemaker(*human)
-    print(f"{people_answer(database, 2, taste, judged)} answers")
-    tastemaker(*human)
+    human = ("evaluate", "human", path("base"), path("after"), "--database", database, "--out", path("human"))
+    if not path("human", "result.json").is_file():
+        tastemaker(*human)
+        print(f"{people_answer(database, 2, taste, judged)} answers")
+        tastemaker(*human)
+    write_json(RESULT, told(given.cache))
+    print(f"wrote {RESULT}")
+
+
+def told(cache: Path) -> dict[str, Any]:
+    """What came out: votes, how well the model foretells held-out ones, and how often people took the tuned run."""
+    reward, human = (json.loads((cache / name / "result.json").read_text()) for name in ("reward", "human"))
+    return {"command": "python -m evidence.app_loop", "reward_model": reward, "people": human["second"]["people"]}
 
 
 if __name__ == "__main__":

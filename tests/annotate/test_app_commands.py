@@ -110,6 +110,28 @@ def run_folder(folder, seeds, offset=0):
     return folder
 
 
+@pytest.mark.parametrize("preset, shown", [("pairs", [2] * 7), ("ranking", [4, 2])])
+def test_what_was_sampled_becomes_questions(tmp_path, capsys, preset, shown):
+    folder = run_folder(tmp_path / "drawn", range(6))
+    rows = [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines()]
+    lines = [json.dumps(row | {"prompt": f"prompt {k // 4}"}) for k, row in enumerate(rows)]
+    (folder / "pictures.jsonl").write_text("\n".join(lines))
+    base = str(tmp_path / "a.db")
+    words = ["annotate", "import", str(folder), "--project", "P", "--preset", preset, "--database", base]
+    assert main(words) == 0 and f"{len(shown)} items" in capsys.readouterr().out
+    with store.open_store(base).reading() as session:
+        found = session.execute(select(Item.pictures, Item.hidden).order_by(Item.id)).all()
+    assert sorted((len(row.pictures) for row in found), reverse=True) == shown
+    assert all(h["model"] == "drawn" for row in found for h in row.hidden)
+
+
+def test_one_picture_of_each_prompt_cannot_be_compared(tmp_path, capsys):
+    folder = run_folder(tmp_path / "drawn", [0, 2, 4])
+    base = tmp_path / "a.db"
+    assert main(["annotate", "import", str(folder), "--project", "P", "--database", str(base)]) == 2
+    assert "draw more with" in capsys.readouterr().err and not base.exists()
+
+
 def test_people_compare_two_runs_blindly(tmp_path, capsys):
     base, tuned = run_folder(tmp_path / "base", range(12)), run_folder(tmp_path / "tuned", range(2, 14), 500)
     where = str(tmp_path / "a.db")

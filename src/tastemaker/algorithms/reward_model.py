@@ -57,9 +57,9 @@ class Config:
     """every prompt counts the same, however many pairs it has"""
     members: int = 3
     """heads that learn from other samples of the prompts; more than one tells where the model is unsure"""
-    width: int = 96
+    width: int = 64
     """of a head; a multiple of 32"""
-    depth: int = 2
+    depth: int = 1
     """blocks of a head"""
     frozen_share: float = 0.7
     """share of the towers' blocks that stay as they are, from the input on, in [0, 1]"""

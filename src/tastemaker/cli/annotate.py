@@ -58,7 +58,9 @@ def user(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, Argument(help="A table of items, or votes in any format that export writes.")],
+    file: Annotated[
+        Path, Argument(help="A table of items, a folder that `sample` drew, or votes that export wrote.")
+    ],
     project: Annotated[str, Option(help="Its name; made if it is new.")],
     preset: Annotated[str, Option(help="Of a new project: pairs, ranking or imagereward.")] = "pairs",
     format: Annotated[str | None, Option(help="Of votes; recognised if not given.")] = None,

@@ -36,8 +36,8 @@ FAR = 5.0  # deviations after which a statistic says no more
 class HeadConfig:
     """Shape of the heads."""
 
-    width: int = 96  # W, a multiple of 32
-    depth: int = 2  # blocks
+    width: int = 64  # W, a multiple of 32
+    depth: int = 1  # blocks
     members: int = 3  # M
 
 

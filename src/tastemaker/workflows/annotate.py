@@ -28,6 +28,7 @@ from ..annotate.store import NewItem
 from ..data.votes import Votes, read_votes, write_votes
 from ..errors import TastemakerError
 from ..records import Vote
+from .drawn import LIST, questions
 
 DATABASE = "annotations.db"
 EXPORTS = ("jsonl", "parquet", "imagereward", "hpdv2")  # formats that the server offers as zip files
@@ -133,9 +134,11 @@ def _demo_picture(spec: Any, seed: int, place: int, size: int) -> tuple[bytes, s
 
 
 def import_file(path: Path, database: str, project: str, preset: str, format: str | None = None) -> int:
-    """A table of items (see annotate/imports.py), or votes in a format that `read_votes` knows, whose pictures are
-    then asked about again. The project is made where it is new. Returns how many items were added."""
-    items = list(_items_of(path, format))
+    """A table of items (see annotate/imports.py), a folder that `tastemaker sample` wrote (see drawn.py), or votes in
+    a format that `read_votes` knows, whose pictures are then asked about again. The project is made where it is new.
+    Returns how many items were added."""
+    drawn = (path / LIST).is_file()
+    items = questions(path, preset_settings(preset)) if drawn else list(_items_of(path, format))
     opened = store.open_store(database)
     with opened.session() as session:
         known = {p.name: p.id for p in all_projects(session)}

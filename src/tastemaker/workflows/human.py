@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from ..annotate.store import NewItem
 from ..errors import TastemakerError
 from ..records import Interval
 from .annotate import DATABASE
+from .drawn import LIST, drawn_by
 
 LEAST = 2  # answers that an interval needs
 MODELS = ("model.safetensors", "model_index.json")  # what makes a folder a model
@@ -146,7 +146,7 @@ def ask_people(
 def pictures_of(run: str, prompts: Path | None, seeds: Sequence[int], out: Path) -> Path:
     """The folder with the pictures of a run; a model draws them into `out`."""
     folder = Path(run)
-    known = next((f for f in (folder, folder / "samples") if (f / "pictures.jsonl").is_file()), None)
+    known = next((f for f in (folder, folder / "samples") if (f / LIST).is_file()), None)
     if known is not None:
         return known
     if folder.is_dir() and not any((folder / name).is_file() for name in MODELS):
@@ -155,12 +155,6 @@ def pictures_of(run: str, prompts: Path | None, seeds: Sequence[int], out: Path)
 
     sample_to_folder(run, (), prompts, seeds, out)
     return out
-
-
-def drawn_by(folder: Path) -> dict[tuple[str, int], Path]:
-    """(prompt, seed) -> picture."""
-    rows = [json.loads(line) for line in (folder / "pictures.jsonl").read_text().splitlines() if line.strip()]
-    return {(row["prompt"], int(row["seed"])): folder / row["file"] for row in rows}
 
 
 def blind_pairs(
