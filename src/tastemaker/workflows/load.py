@@ -5,6 +5,7 @@
 | `tiny-flow` | the shipped generator |
 | `tiny-flow:PATH` or a run's folder | one that `train pretrain` or `train refl` wrote |
 | `diffusers:PATH` | a StableDiffusion, XL, 3 or Flux pipeline folder; `RUN` of a tuned one too |
+| `sit:PATH`, `repa:PATH`, `jit:PATH`, `rae:PATH` | a released generator of ImageNet's classes; `RUN` of a tuned one |
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 from ..encoders.protocol import Encoder
 from ..encoders.tiny_clip import load_tiny_clip
 from ..errors import TastemakerError, UnknownName
+from ..generators import jit, rae, sit
+from ..generators.class_checkpoints import description
 from ..generators.tiny_flow import load_tiny_flow
 from ..protocols import Generator
 from ..rewards.table import REWARDS
@@ -34,13 +37,29 @@ def _diffusers(path: str) -> Any:
     return load(path)
 
 
+def _released(kind: str, load: Callable[[str], Any]) -> Callable[[str], Any]:
+    def from_path(path: str) -> Any:
+        if not path:
+            raise TastemakerError(f"{kind} needs the path of a checkpoint or its folder; write {kind}:PATH")
+        return load(path)
+
+    return from_path
+
+
 def _lite0(path: str) -> Encoder:
     from ..encoders.efficientnet_lite0 import EfficientNetLite0
 
     return EfficientNetLite0()
 
 
-GENERATORS: dict[str, Callable[[str], Any]] = {"tiny-flow": _tiny_flow, "diffusers": _diffusers}
+GENERATORS: dict[str, Callable[[str], Any]] = {
+    "tiny-flow": _tiny_flow,
+    "diffusers": _diffusers,
+    "sit": _released("sit", sit.load),
+    "repa": _released("repa", sit.load_repa),
+    "jit": _released("jit", jit.load),
+    "rae": _released("rae", rae.load),
+}
 ENCODERS: dict[str, Callable[[str], Encoder]] = {
     "tiny-clip": lambda path: load_tiny_clip(path or None),
     "efficientnet-lite0": _lite0,
@@ -53,6 +72,10 @@ ABOUT = (  # name, what it is, licence, what it needs
         "its own",
         "pip install 'tastemaker[models]'",
     ),
+    ("sit:PATH", "SiT, ImageNet's classes in an SD-VAE", "MIT", "its checkpoint, a VAE folder beside it"),
+    ("repa:PATH", "REPA, ImageNet's classes in an SD-VAE", "MIT", "its checkpoint, a VAE folder beside it"),
+    ("jit:PATH", "JiT, ImageNet's classes in pixels", "MIT", "its checkpoint"),
+    ("rae:PATH", "RAE, ImageNet's classes in DINOv2 latents", "MIT", "its checkpoint, decoder and statistics"),
     ("alignment", "reward: tiny-clip's cosine of picture and words", "MIT", "shipped; words of the world"),
     ("sharpness", "reward: edges above noise", "MIT", "nothing"),
     ("harmony", "reward: agreement of hues", "MIT", "nothing"),
@@ -82,7 +105,8 @@ def load_generator(name: str) -> Generator:
         return GENERATORS[kind](path)
     folder = Path(name)
     if (folder / "model.safetensors").is_file() or folder.suffix == ".safetensors":
-        return load_tiny_flow(folder)
+        said = description(folder / "model.safetensors" if folder.is_dir() else folder)
+        return GENERATORS.get(said.get("kind", ""), _tiny_flow)(name)
     if (folder / "model_index.json").is_file():
         return _diffusers(name)
     raise UnknownName(
