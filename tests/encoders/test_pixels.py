@@ -51,6 +51,17 @@ def test_a_picture_is_seen_as_it_would_be_saved_and_clipped_pixels_have_no_gradi
     assert outside.any() and (wanted.grad[outside] == 0).all() and (wanted.grad[~outside] != 0).any()
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_precision_and_layout_is_rounded_alike_by_both_routes(kind):
+    images = torch.rand(2, 30, 41, 3, generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2).to(kind)
+    images[0, 0, 0, 0], images[0, 1, 5, 5] = float("inf"), float("-inf")  # clipped, not missing
+    wanted = images.clone().requires_grad_()
+    given = resample(images[..., 1:], 12, 14)
+    assert given.dtype == torch.float32 and torch.equal(given, resample(wanted[..., 1:], 12, 14).detach())
+    with torch.no_grad():  # nobody asks for a gradient: Pillow's route, whatever the tensor says
+        assert torch.equal(resample(wanted[..., 1:], 12, 14), given)
+
+
 def test_a_broken_picture_stays_broken_and_leaves_its_neighbours_alone():
     images = torch.rand(3, 3, 12, 12)
     images[1, 0, 3, 3] = float("nan")

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..picture_bytes import as_bytes
 from .protocol import check_images
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -130,10 +131,9 @@ def normalise(pixels: Tensor, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[fl
 def resample(images: Tensor, height: int, width: int) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> (B, 3, height, width) float32, multiples of 1/255: what Pillow's bicubic resize gives
     of the 8-bit picture. A picture with a NaN becomes NaN. Raises TastemakerError where it is no batch of these."""
-    pixels = eight_bit(check_images(images))
-    if not pixels.requires_grad and pixels.device.type == "cpu":
-        return by_pillow(pixels, height, width)
-    pixels = pixels.double()
+    if check_images(images).device.type == "cpu" and not (images.requires_grad and torch.is_grad_enabled()):
+        return by_pillow(images, height, width)
+    pixels = eight_bit(images).double()
     for size, dim in ((width, 3), (height, 2)):  # Pillow resizes rows first
         pixels = one_pass(pixels, size, dim)
     return pixels.float() / 255
@@ -145,12 +145,15 @@ def eight_bit(images: Tensor) -> Tensor:
     return Straight.apply(pixels, pixels.detach().round())
 
 
-def by_pillow(pixels: Tensor, height: int, width: int) -> Tensor:
-    """(B, 3, H, W) whole numbers from 0 to 255 -> (B, 3, height, width) in [0, 1]."""
-    rows = pixels.nan_to_num(0).byte().permute(0, 2, 3, 1).contiguous().numpy()
-    sized = [as_tensor(Image.fromarray(p).resize((width, height), Image.Resampling.BICUBIC)) for p in rows]
-    out = torch.stack(sized) if sized else pixels.new_empty(0, 3, height, width)
-    out[pixels.isnan().flatten(1).any(1)] = float("nan")
+def by_pillow(images: Tensor, height: int, width: int) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> (B, 3, height, width) in [0, 1]; one picture at a time, near the processor."""
+    out = torch.empty(len(images), 3, height, width)
+    for image, place in zip(images.detach(), out):
+        if image.sum().isnan() and image.isnan().any():  # the sum is quick, but infinities may make it NaN too
+            place.fill_(float("nan"))
+        else:
+            bands = [Image.fromarray(band) for band in as_bytes(image.float()).numpy()]
+            place.copy_(as_tensor(Image.merge("RGB", bands).resize((width, height), Image.Resampling.BICUBIC)))
     return out
 
 
@@ -201,5 +204,6 @@ def bicubic(x: np.ndarray) -> np.ndarray:
 
 def as_tensor(picture: Image.Image) -> Tensor:
     """(3, H, W) float32 in [0, 1]; anything but RGB is converted by Pillow, which drops transparency."""
-    pixels = torch.from_numpy(np.array(picture.convert("RGB")))
-    return pixels.permute(2, 0, 1).float() / 255
+    # by NumPy: a thread that reads files must not start a team of its own, as torch would
+    pixels = np.asarray(picture.convert("RGB"), np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)
