@@ -14,6 +14,7 @@ from tastemaker.errors import TastemakerError, UnknownName
 from tastemaker.records import Provenance
 from tastemaker.rewards.custom import CustomReward
 from tastemaker.rewards.table import load_rewards
+from tastemaker.workflows import reading
 from tastemaker.workflows import score as scoring
 from tastemaker.workflows.score import score_folder
 
@@ -71,7 +72,7 @@ def test_few_pictures_wait_when_every_size_differs(tmp_path):
         held.append(ready[0].index)
     assert sorted(held) == list(range(12)) and held[0] == 0  # a batch of 1 never waits
     groups = list(scoring.group_by_size(jobs, 2, {}, {}))
-    assert len(groups) == 12 and groups[0][0][0].index < scoring.HELD * 2
+    assert len(groups) == 12 and groups[0][0][0].index < reading.HELD * 2
 
 
 def test_batch_size_changes_nothing_for_the_shipped_rewards(folder, tmp_path):

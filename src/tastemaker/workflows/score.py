@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -14,24 +13,13 @@ from torch import Tensor
 
 from ..data.datasets import read_table
 from ..data.files import read_text
-from ..data.images import content_hash, decode_image, list_images, read_bytes
+from ..data.images import list_images
 from ..data.scores import Scores, write_scores
 from ..errors import TastemakerError, UnknownName
 from ..protocols import Reward
 from ..records import Prompt
-from ..sampling import score_batch
-
-HELD = 4  # batches of pictures kept waiting for others of their size
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to be scored: its place in the list, how it is named, where it lies, its words."""
-
-    index: int
-    name: str
-    path: Path
-    prompt: str
+from ..sampling import score_checked
+from .reading import Job, Look, batches
 
 
 def score_folder(
@@ -42,11 +30,13 @@ def score_folder(
     batch: int = 64,
     console: Console | None = None,
 ) -> Scores:
-    """Score every picture at its own size, and write `out` (Parquet) whole or not at all.
+    """Score every picture, and write `out` (Parquet) whole or not at all.
 
     path: a folder; a CSV with the column `file` (paths relative to it) and, if it has one, `prompt`; or one picture.
     prompts: words by file name, or one text for all; None: the CSV's `prompt`, else the .txt beside a picture, else
-    none. Pictures of one size share a batch; one that cannot be read is left out, shown, and listed in the errors.
+    none. Rewards of a view (see encoders/pixels.py) share its pixels; the others get pictures at their own size, in
+    batches of one size. A picture that cannot be read is left out, shown, and listed in the errors. Files are read
+    ahead by threads while the networks compute (see reading.py).
     console: where progress and the summary go (default: standard error).
     Raises TastemakerError where no picture can be read, or a reward fails.
     """
@@ -56,11 +46,11 @@ def score_folder(
     hashes: dict[int, str] = {}
     rows: dict[int, Tensor] = {}
     errors: dict[int, str] = {}
-    with _progress(console) as bar:
+    looks = tuple(dict.fromkeys(look_of(reward) for reward in rewards))
+    with _progress(console) as bar, closing(batches(jobs, batch, hashes, errors, looks)) as ready_batches:
         task = bar.add_task("scoring", total=len(jobs))
-        for ready, images in group_by_size(jobs, batch, hashes, errors):
-            wanted = [Prompt(job.prompt) for job in ready]
-            values = score_batch(rewards, images, wanted)  # (b, R)
+        for ready, seen in ready_batches:
+            values = _score(rewards, seen, [Prompt(job.prompt) for job in ready])  # (b, R)
             rows.update({job.index: row for job, row in zip(ready, values)})
             bar.update(task, completed=len(rows) + len(errors))
     if not rows:
@@ -71,6 +61,26 @@ def score_folder(
     write_scores(out, scores)
     _summary(console, scores, out)
     return scores
+
+
+def group_by_size(
+    jobs: Sequence[Job], batch: int, hashes: dict[int, str], errors: dict[int, str]
+) -> Iterator[tuple[list[Job], Tensor]]:
+    """Pictures as they are, (b, 3, H, W) of one size; else as `reading.batches`."""
+    for ready, seen in batches(jobs, batch, hashes, errors, (None,)):
+        yield ready, seen[None]
+
+
+def look_of(reward: Reward) -> Look:
+    """The view that a reward takes pictures by, or None where it takes them as they are."""
+    return getattr(reward, "view", None) if hasattr(reward, "score_pixels") else None
+
+
+def _score(rewards: Sequence[Reward], seen: dict[Look, Tensor], prompts: Sequence[Prompt]) -> Tensor:
+    """(b, R) of pictures by each look, (b, 3, H, W) or (b, 3, S, S)."""
+    pixels: dict[object, Tensor] = {look: images for look, images in seen.items() if look is not None}
+    columns = [score_checked(reward, seen[look_of(reward)], prompts, shared=pixels).cpu() for reward in rewards]
+    return torch.stack(columns, 1)
 
 
 def list_jobs(path: str | Path, prompts: Mapping[str, str] | str | None = None) -> list[Job]:
@@ -106,33 +116,6 @@ def _words(name: str, file: Path, own: str | None, prompts: Mapping[str, str] | 
         return own.strip()
     beside = file.with_suffix(".txt")
     return " ".join(read_text(beside).split()) if beside.is_file() else ""
-
-
-def group_by_size(
-    jobs: Sequence[Job], batch: int, hashes: dict[int, str], errors: dict[int, str]
-) -> Iterator[tuple[list[Job], Tensor]]:
-    """Batches (b, 3, H, W) of one size, b <= batch, each picture read once; fills `hashes` and `errors` by index.
-
-    At most HELD batches wait for others of their size; past that the largest group goes as it is.
-    """
-    waiting: dict[tuple[int, ...], list[tuple[Job, Tensor]]] = defaultdict(list)
-    for job in jobs:
-        try:
-            content = read_bytes(job.path)
-            image = decode_image(content, str(job.path))
-        except TastemakerError as error:
-            errors[job.index] = str(error)
-            continue
-        hashes[job.index] = content_hash(content)
-        waiting[tuple(image.shape)].append((job, image))
-        full = len(waiting[tuple(image.shape)]) >= batch
-        if full or sum(map(len, waiting.values())) >= HELD * batch:
-            yield _stacked(waiting.pop(max(waiting, key=lambda size: len(waiting[size]))))
-    yield from map(_stacked, waiting.values())
-
-
-def _stacked(pairs: list[tuple[Job, Tensor]]) -> tuple[list[Job], Tensor]:
-    return [job for job, _ in pairs], torch.stack([image for _, image in pairs])
 
 
 def _collect(
