@@ -16,6 +16,7 @@ from tiny_releases import CLASSES, networks  # noqa: E402
 from tastemaker import TastemakerError, load_generator, sample  # noqa: E402
 from tastemaker.errors import MissingExtra  # noqa: E402
 from tastemaker.generators import jit, lora, rae, sit  # noqa: E402
+from tastemaker.protocols import Condition  # noqa: E402
 from tastemaker.records import Prompt  # noqa: E402
 
 KINDS = ("sit", "repa", "jit", "rae")
@@ -56,6 +57,18 @@ def test_a_name_gives_a_generator_that_draws_and_its_file_goes_round(made, kind,
         again = load_generator(name)
         again.plan = again.native_plan(2)
         assert torch.equal(sample(again, prompts, [0, 1, 2]), images)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reward_s_gradient_goes_through_the_decoder_to_the_network_alone(made, kind):
+    generator = load_generator(f"{kind}:{made[kind]}")
+    condition = Condition.of([Prompt("", label=1)] * 2)
+    state = generator.start(condition, torch.tensor([0, 1]), generator.native_plan(2))
+    images = generator.preview(generator.advance(state), grad=True)
+    (images * torch.linspace(-1, 1, images.numel()).reshape(images.shape)).sum().backward()
+    assert generator.network.final_layer.linear.weight.grad.abs().sum() > 0
+    frozen = getattr(generator.codec, "vae", getattr(generator.codec, "decoder", torch.nn.Identity()))
+    assert not any(p.requires_grad or p.grad is not None for p in frozen.parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)
