@@ -40,8 +40,8 @@ def require_gradient(reward: Reward) -> None:
     """Raise NotDifferentiable for a reward without gradient."""
     if not reward.differentiable:
         raise NotDifferentiable(
-            f"ReFL and DRaFT need a reward with a gradient; '{reward.name}' has none. Use it with `search best-of-n`"
-            ", `train raft`, `train reward-weighted` or `train sft`, or train with alignment, sharpness or harmony"
+            f"expected a reward with a gradient; '{reward.name}' has none. Use it with `search best-of-n`, "
+            "`train raft`, `train flow-grpo`, `train nft` or `train awm`, or take alignment, sharpness or harmony"
         )
 
 

@@ -112,3 +112,12 @@ def raft(words: Words = None, out: Out = None, resume: Resume = None, data: Data
     from ..workflows.tune import train_raft
 
     _done(train_raft(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def drl(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
+    """Reinforcement learning with a KL to the base, by the reward's gradient (DRL, adjoint matching)."""
+    settings = split_config(words)
+    from ..workflows.rl import train_drl
+
+    _done(train_drl(*settings, out, resume, data, track))

@@ -1,0 +1,52 @@
+"""`tastemaker train drl|flow-grpo|nft|awm`: each method meets its generator, its rewards and its run.
+
+All of them draw without guidance by default, and so do the looks on the way and the comparison at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..algorithms import drl
+from ..algorithms.kept import Kept
+from ..algorithms.memoryless import Scheme, transposed_scheme
+from ..algorithms.optimise import TrainingState
+from ..errors import TastemakerError
+from ..generators.samplers import ddpm
+from ..protocols import Plan
+from ..records import StepRecord
+from .runs import Run, open_run
+from .tuning import beginning, carry_out, pictures, prepared
+
+
+def train_drl(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
+    """DRL by adjoint matching; data: captioned pictures for the pretraining loss."""
+    config, bench = prepared(drl.Config, config_path, overrides, resume, track)
+    generator, kept = bench.generator, Kept()
+    generator.guidance = config.guidance
+    drl.require_gradient(bench.reward)
+    drl.require_buffer(config, generator.shape)
+    scheme, base = scheme_of(config, generator), generator.reference()
+    run = open_run(config, out, resume, beginning(generator))
+    batches = pictures(generator, config, data)
+
+    def train(state: TrainingState) -> Iterator[StepRecord]:
+        return drl.train(generator, base, bench.reward, bench.prompts, batches, config, state, scheme, kept)
+
+    return carry_out(train, bench, config, run, track, {"round": kept})
+
+
+def scheme_of(config: drl.Config, generator: Any) -> Scheme:
+    """The memoryless process in the steps that the configuration names.
+
+    Raises TastemakerError where the generator's times begin after 0, and only its own ones will do.
+    """
+    if config.integrator == drl.NATIVE:
+        return transposed_scheme(Plan(ddpm, generator.plan.times))
+    if generator.plan.times[0] > 0:
+        raise TastemakerError(
+            f"'{config.model}' has a time grid of its own, which begins at t = {generator.plan.times[0]:.3g}: "
+            "expected integrator=native"
+        )
+    return drl.INTEGRATORS[config.integrator](config.integration_steps)

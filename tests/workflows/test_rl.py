@@ -1,0 +1,158 @@
+"""`train drl|flow-grpo|nft|awm` with tiny numbers: what a run holds, going on bit for bit, bad input."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from small import tiny_flow
+
+from tastemaker.algorithms import drl, kept
+from tastemaker.cli.main import main
+from tastemaker.generators.tiny_flow import load_tiny_flow
+from tastemaker.report.metrics import read_metrics
+from tastemaker.weights import shipped
+from tastemaker.workflows import tuning
+from tastemaker.workflows.rl import scheme_of, train_drl
+
+REWARD = """
+def redness(images, prompts):
+    return images[:, 0].mean((1, 2)) - images[:, 1:].mean((1, 2, 3))
+
+
+def count(images, prompts):
+    return (images > 0.5).float().mean((1, 2, 3))
+
+
+redness.differentiable = True
+"""
+COMMANDS = {
+    "drl": (train_drl, drl, ["integration_steps=4", "buffer=4", "epochs=2"]),
+}
+FIGURES = {
+    "drl": {"reward", "no_score", "exploded", "state_rms", "residual", "kept_share", "threshold", "kl"},
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder to work in with a tiny model and rewards of one's own."""
+    monkeypatch.chdir(tmp_path)
+    tiny_flow().save(tmp_path / "model")
+    (tmp_path / "reward.py").write_text(REWARD)
+    return tmp_path
+
+
+def words(name, *more):
+    reward = "redness" if name == "drl" else "count"
+    common = ["model=model", f"reward=reward.py:{reward}", "steps=6", "batch_size=2", "watch.every=3"]
+    return [
+        *common,
+        "watch.pictures=3",
+        "watch.tolerance=100",
+        "optimiser.learning_rate=0.001",
+        *COMMANDS[name][2],
+        *more,
+    ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_run_holds_its_model_its_figures_and_its_result(home, name, capsys):
+    assert main(["train", name, *words(name), "--out", "run"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    rows = read_metrics(home / "run/metrics.jsonl")
+    assert [r["step"] for r in rows] == [1, 2, 3, 4, 5, 6]
+    assert FIGURES[name] | {"loss", "gradient_norm", "learning_rate"} <= set(rows[0])
+    assert {"watch/reward_change", "drift/brightness"} <= set(rows[2])
+    result = json.loads((home / "run/result.json").read_text())
+    assert result["steps"] == 6 and result["differences"]["tuned"]["rewards"]
+    assert main(["sample", "run", "--prompt", "a photo of a cat", "--seed", "0", "--out", "drawn"]) == 0
+
+
+def state_of(folder):
+    return load_tiny_flow(folder).network.state_dict()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("last", [1, 3])
+def test_a_cut_run_goes_on_bit_equal(home, name, last, monkeypatch):
+    """Inside a round, where what was drawn comes from the checkpoint, whoever is the reference then."""
+    command, algorithm, _ = COMMANDS[name]
+    whole = command(None, words(name), home / "whole")
+    true_train = algorithm.train
+
+    def cut(*arguments, **more):
+        for record in true_train(*arguments, **more):
+            yield record
+            if record.step == last:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(algorithm, "train", cut)
+        patch.setattr("tastemaker.workflows.follow._Clock.due", lambda self, step, *_: True)
+        with pytest.raises(KeyboardInterrupt):
+            command(None, words(name), home / "cut")
+    resumed = command(resume=home / "cut")
+    ours, theirs = state_of(resumed.folder), state_of(whole.folder)
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    rows = [[{**r, "seconds": 0} for r in read_metrics(run.folder / "metrics.jsonl")] for run in (resumed, whole)]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_adapter_is_trained_against_the_base(home, name):
+    pytest.importorskip("peft")
+    command = COMMANDS[name][0]
+    command(None, words(name, "lora_rank=2"), home / "run")
+    tuned, base = state_of(home / "run"), state_of(home / "model")
+    assert base.keys() == tuned.keys() and any(not torch.equal(base[n], tuned[n]) for n in base)
+
+
+@pytest.mark.skipif(not shipped("tiny-flow").is_file(), reason="the shipped weights are not there")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_settings_a_command_finds_all_it_needs(name):
+    """Model, reward, prompts and held-out rewards of the defaults; no step is taken."""
+    config = COMMANDS[name][1].Config()
+    bench = tuning.opened(config)
+    assert [r.name for r in tuning.watch_of(bench, config).rewards] == ["alignment", "sharpness", "harmony"]
+    assert len(bench.prompts) > 1000 and tuning.pictures(bench.generator, config, None) is None
+
+
+@pytest.mark.parametrize("integrator", [*drl.INTEGRATORS, drl.NATIVE])
+def test_every_integrator_runs(home, integrator):
+    run = train_drl(None, words("drl", f"integrator={integrator}", "steps=1", "half=true"), home / "run")
+    assert len(read_metrics(run.folder / "metrics.jsonl")) == 1
+
+
+def test_a_grid_that_begins_after_zero_needs_the_native_integrator():
+    generator = tiny_flow()
+    generator.plan = replace(generator.plan, times=(0.1, 0.5, 0.9))
+    with pytest.raises(ValueError, match="begins at t = 0.1: expected integrator=native"):
+        scheme_of(drl.Config(), generator)
+    assert scheme_of(drl.Config(integrator="native"), generator).times == (0.1, 0.5, 0.9)
+
+
+def refused(capsys, *given):
+    assert main(list(given)) == 2
+    return next(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+
+
+@pytest.mark.parametrize(
+    "name, more, sentence",
+    [
+        ("drl", ["reward=reward.py:count"], "'count' has none. Use it with `search best-of-n`"),
+        ("drl", ["guidance=2"], "expected guidance = 1 in DRL's training"),
+        ("drl", ["preset=strong"], "a preset among theory, default"),
+        ("drl", ["integrator=heun"], "an integrator among local-linear, published, euler-maruyama, native"),
+        ("drl", ["buffer=3"], "a buffer that is a multiple of batch_size = 2, got 3"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(home, capsys, name, more, sentence):
+    assert sentence in refused(capsys, "train", name, *words(name), *more, "--out", "run")
+    assert not (home / "run").exists()
+
+
+def test_a_buffer_that_does_not_fit_is_refused_before_the_run(home, capsys, monkeypatch):
+    monkeypatch.setattr(kept, "free_memory", lambda: 10**6)
+    said = refused(capsys, "train", "drl", *words("drl"), "buffer=2048", "--out", "run")
+    assert "of memory" in said and "are free; give a smaller buffer" in said and not (home / "run").exists()
