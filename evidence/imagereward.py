@@ -4,8 +4,8 @@
 
 1. A reward model learns from more and more votes, 300 to 137,010 as in the paper, and is measured against the
    ceiling: who knows every picture's worth foretells a vote no more often. Beside it: scorers that need no votes.
-2. ReFL, DRaFT, RAFT, reward-weighted and filtered training follow the model of all votes. Raters compare each with
-   the base on the same prompts and seeds; Frechet distance to clean drawings and diversity stand beside.
+2. ReFL, DRaFT, RAFT, reward-weighted and filtered training follow the model of 17,790 votes. Raters compare each
+   with the base on the same prompts and seeds; Frechet distance to clean drawings and diversity stand beside.
 
 Raters see pixels only, and two of them agree on 65.3 % of pairs, as the paper's do. All figures are expectations over
 the raters' known chances, so that only prompts, pictures and training vary; three seeds each. Each finished training
@@ -38,6 +38,7 @@ from .simulated_pool import DRAWN, OWN, Pool, build
 NAME = "imagereward"
 RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m evidence.imagereward"
+FOLLOWED = 1186  # prompts whose votes made the model that is followed
 SEEDS = (0, 1, 2)
 MEASURED = {"drawn": DRAWN, "own": OWN}
 SIZES = (20, 154, 1186, 9134)  # prompts of 15 pairs; the last are 137,010 votes, the paper has 136,892
@@ -178,7 +179,7 @@ def main() -> None:
     partial.mkdir(parents=True, exist_ok=True)
     pool = build(DRAWN.stop + round(1.1 * sizes[-1]), given.cache / "pictures")
     learned = curve(pool, model.read_pictures(pool, given.cache / "pictures"), sizes, seeds, given.cache, partial)
-    compared = compare(pool, tune_all(pool, sizes[-1], seeds, given.cache, partial))
+    compared = compare(pool, tune_all(pool, min(FOLLOWED, sizes[-1]), seeds, given.cache, partial))
     rows = rows_of(learned, pool, compared, seeds)
     out = given.cache if given.quick else RESULTS
     write_rows(out / f"{NAME}.json", rows)
