@@ -1,6 +1,6 @@
 """From the annotation app to a better generator, command by command, as docs/annotate.md tells it.
 
-    python -m evidence.app_loop [--cache FOLDER] [--prompts 150] [--pictures 4]
+    python -m evidence.app_loop [--cache FOLDER] [--prompts 250] [--pictures 5]
 
 tiny-flow draws; its pictures go into the app; people answer; the export teaches a reward model; ReFL follows it;
 blind pairs of both generators go into the app and people decide. The people here are programs: they log in over
@@ -158,8 +158,8 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> Path:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--cache", type=Path, default=Path("runs/app_loop"), help="where pictures and runs are kept")
-    words.add_argument("--prompts", type=int, default=150, help="that people see pictures of")
-    words.add_argument("--pictures", type=int, default=4, help="of each prompt")
+    words.add_argument("--prompts", type=int, default=250, help="that people see pictures of")
+    words.add_argument("--pictures", type=int, default=5, help="of each prompt")
     given = words.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
     path = given.cache.joinpath

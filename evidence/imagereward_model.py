@@ -40,7 +40,7 @@ MANY = 2000  # prompts
 
 
 def config(prompts: int, seed: int) -> Config:
-    """Five passes over the votes, at least 200 steps and at most 2,400. Many votes carry a deeper head, and its weights
+    """Five passes over the votes, at least 200 steps and at most 2,400. Many votes carry a deeper head, whose weights
     are averaged for longer."""
     steps = int(min(2400, max(200, 5 * prompts * PAIRS / 128)))
     return Config(

@@ -145,7 +145,8 @@ def postgresql():
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    other = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
+    runuser = shutil.which("runuser") or "/usr/sbin/runuser"  # not on every PATH
+    other = [runuser, "-u", "nobody", "--"] if os.geteuid() == 0 else []
     if other:
         shutil.chown(folder, "nobody")
     port = free_port()
