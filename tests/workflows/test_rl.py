@@ -7,13 +7,13 @@ import pytest
 import torch
 from small import tiny_flow
 
-from tastemaker.algorithms import drl, kept
+from tastemaker.algorithms import awm, drl, flow_grpo, kept, nft
 from tastemaker.cli.main import main
 from tastemaker.generators.tiny_flow import load_tiny_flow
 from tastemaker.report.metrics import read_metrics
 from tastemaker.weights import shipped
 from tastemaker.workflows import tuning
-from tastemaker.workflows.rl import scheme_of, train_drl
+from tastemaker.workflows.rl import scheme_of, train_awm, train_drl, train_flow_grpo, train_nft
 
 REWARD = """
 def redness(images, prompts):
@@ -26,11 +26,18 @@ def count(images, prompts):
 
 redness.differentiable = True
 """
+GROUPS = ["groups.per_prompt=2", "groups.updates=2"]
 COMMANDS = {
     "drl": (train_drl, drl, ["integration_steps=4", "buffer=4", "epochs=2"]),
+    "flow-grpo": (train_flow_grpo, flow_grpo, [*GROUPS, "trained_share=0.5"]),
+    "nft": (train_nft, nft, [*GROUPS, "times=1", "old_rise=0.2"]),
+    "awm": (train_awm, awm, [*GROUPS, "times=1"]),
 }
 FIGURES = {
     "drl": {"reward", "no_score", "exploded", "state_rms", "residual", "kept_share", "threshold", "kl"},
+    "flow-grpo": {"reward", "no_score", "ratio", "clipped", "kl"},
+    "nft": {"reward", "no_score", "from_old", "from_base"},
+    "awm": {"reward", "no_score", "ratio", "clipped", "from_base"},
 }
 
 
@@ -144,6 +151,16 @@ def refused(capsys, *given):
         ("drl", ["guidance=2"], "expected guidance = 1 in DRL's training"),
         ("drl", ["preset=strong"], "a preset among theory, default"),
         ("drl", ["integrator=heun"], "an integrator among local-linear, published, euler-maruyama, native"),
+        (
+            "flow-grpo",
+            ["groups.per_prompt=1"],
+            "groups.per_prompt of at least 2, since a group of one has no advantage",
+        ),
+        ("flow-grpo", ["noise_level=0"], "a noise_level above 0, since a step without noise has no density"),
+        ("flow-grpo", ["variant=both"], "a variant among exact, published, got both"),
+        ("nft", ["groups.reward_weights=[1,2]"], "expected 1 groups.reward_weights, one per reward, got 2"),
+        ("nft", ["beta=0"], "beta and most_advantage above 0"),
+        ("awm", ["weighting=cubic"], "a weighting among uniform, noise"),
         ("drl", ["buffer=3"], "a buffer that is a multiple of batch_size = 2, got 3"),
     ],
 )
@@ -156,3 +173,16 @@ def test_a_buffer_that_does_not_fit_is_refused_before_the_run(home, capsys, monk
     monkeypatch.setattr(kept, "free_memory", lambda: 10**6)
     said = refused(capsys, "train", "drl", *words("drl"), "buffer=2048", "--out", "run")
     assert "of memory" in said and "are free; give a smaller buffer" in said and not (home / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["flow-grpo", "nft", "awm"])
+def test_several_rewards_are_compared_one_by_one(home, name):
+    more = ["reward=reward.py:count,sharpness", "groups.reward_weights=[2,1]", "steps=1"]
+    run = COMMANDS[name][0](None, words(name, *more), home / "run")
+    row = read_metrics(run.folder / "metrics.jsonl")[0]
+    assert row["reward"] == pytest.approx(2 * row["reward/count"] + row["reward/sharpness"], rel=1e-4)
+
+
+def test_the_published_variant_runs(home):
+    run = train_flow_grpo(None, words("flow-grpo", "variant=published", "steps=2"), home / "run")
+    assert len(read_metrics(run.folder / "metrics.jsonl")) == 2

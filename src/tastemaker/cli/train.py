@@ -121,3 +121,32 @@ def drl(words: Words = None, out: Out = None, resume: Resume = None, data: Data 
     from ..workflows.rl import train_drl
 
     _done(train_drl(*settings, out, resume, data, track))
+
+
+@app.command("flow-grpo", cls=AlgorithmCommand)
+def flow_grpo(
+    words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = ""
+) -> None:
+    """Reinforcement learning with any reward, by the densities of a stochastic sampler's steps (Flow-GRPO)."""
+    settings = split_config(words)
+    from ..workflows.rl import train_flow_grpo
+
+    _done(train_flow_grpo(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def nft(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
+    """Reinforcement learning with any reward and any sampler, towards good pictures, away from bad (DiffusionNFT)."""
+    settings = split_config(words)
+    from ..workflows.rl import train_nft
+
+    _done(train_nft(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def awm(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
+    """Reinforcement learning with any reward and any sampler, by the matching loss in place of a density (AWM)."""
+    settings = split_config(words)
+    from ..workflows.rl import train_awm
+
+    _done(train_awm(*settings, out, resume, data, track))

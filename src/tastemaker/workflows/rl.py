@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..algorithms import drl
+from ..algorithms import awm, drl, flow_grpo, nft
+from ..algorithms.groups import reward_weights
 from ..algorithms.kept import Kept
 from ..algorithms.memoryless import Scheme, transposed_scheme
 from ..algorithms.optimise import TrainingState
 from ..errors import TastemakerError
-from ..generators.samplers import ddpm
-from ..protocols import Plan
+from ..generators.samplers import ddpm, sde
+from ..protocols import Plan, Reward
 from ..records import StepRecord
 from .runs import Run, open_run
-from .tuning import beginning, carry_out, pictures, prepared
+from .sample import Combined
+from .tuning import Bench, beginning, carry_out, pictures, prepared
 
 
 def train_drl(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
@@ -50,3 +52,56 @@ def scheme_of(config: drl.Config, generator: Any) -> Scheme:
             "expected integrator=native"
         )
     return drl.INTEGRATORS[config.integrator](config.integration_steps)
+
+
+def train_flow_grpo(
+    config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track=""
+) -> Run:
+    """Flow-GRPO; data: captioned pictures for the pretraining loss."""
+    config, bench = prepared(flow_grpo.Config, config_path, overrides, resume, track)
+    rewards = rewards_of(bench, config)
+    generator, base, kept = bench.generator, bench.generator.reference(), Kept()
+    plan = Plan(sde, generator.plan.times, config.noise_level)
+    run = open_run(config, out, resume, beginning(generator))
+    batches = pictures(generator, config, data)
+
+    def train(state: TrainingState) -> Iterator[StepRecord]:
+        return flow_grpo.train(generator, base, rewards, bench.prompts, batches, config, state, plan, kept)
+
+    return carry_out(train, bench, config, run, track, {"round": kept})
+
+
+def train_nft(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
+    """DiffusionNFT; data: captioned pictures for the pretraining loss."""
+    config, bench = prepared(nft.Config, config_path, overrides, resume, track)
+    rewards = rewards_of(bench, config)
+    generator, base, kept = bench.generator, bench.generator.reference(), Kept()
+    run = open_run(config, out, resume, beginning(generator))
+    batches = pictures(generator, config, data)
+
+    def train(state: TrainingState) -> Iterator[StepRecord]:
+        return nft.train(generator, base, rewards, bench.prompts, batches, config, state, kept)
+
+    return carry_out(train, bench, config, run, track, {"round": kept})
+
+
+def train_awm(config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track="") -> Run:
+    """AWM; data: captioned pictures for the pretraining loss."""
+    config, bench = prepared(awm.Config, config_path, overrides, resume, track)
+    rewards = rewards_of(bench, config)
+    generator, base, kept = bench.generator, bench.generator.reference(), Kept()
+    run = open_run(config, out, resume, beginning(generator))
+    batches = pictures(generator, config, data)
+
+    def train(state: TrainingState) -> Iterator[StepRecord]:
+        return awm.train(generator, base, rewards, bench.prompts, batches, config, state, kept)
+
+    return carry_out(train, bench, config, run, track, {"round": kept})
+
+
+def rewards_of(bench: Bench, config: Any) -> Sequence[Reward]:
+    """What is trained on, reward by reward, with one weight each; the looks are drawn with the same guidance."""
+    bench.generator.guidance = config.groups.guidance
+    rewards = bench.reward.rewards if isinstance(bench.reward, Combined) else [bench.reward]
+    reward_weights(config.groups, rewards)
+    return rewards
