@@ -36,20 +36,18 @@ SCORERS = {  # without any vote: like CLIP; a detector asked whether the prompt 
     "compressibility": lambda: load_reward("compressibility"),
 }
 PAIRS = len(A)
-MANY = 2000  # prompts
 
 
 def config(prompts: int, seed: int) -> Config:
-    """Five passes over the votes, at least 200 steps and at most 2,400. Many votes carry a deeper head, whose weights
-    are averaged for longer."""
-    steps = int(min(2400, max(200, 5 * prompts * PAIRS / 128)))
+    """Five passes over the votes, at least 200 steps and at most 2,000; a validation set of 150 prompts at most."""
+    steps = int(min(2000, max(200, 5 * prompts * PAIRS / 128)))
     return Config(
         steps=steps,
         members=1,
         width=64,
-        depth=1 if prompts < MANY else 2,
+        depth=1,
         frozen_share=1.0,
-        validation_share=min(0.2, max(0.05, 150 / prompts)),
+        validation_share=min(0.2, 150 / prompts),
         test_share=0.0,
         validate_every=max(20, steps // 20),
         seed=seed,
@@ -58,7 +56,7 @@ def config(prompts: int, seed: int) -> Config:
             warmup_steps=50,
             weight_decay=0.05,
             cosine_steps=steps,
-            ema_decay=max(0.98, 1 - 20 / steps),
+            ema_decay=0.98,
         ),
     )
 

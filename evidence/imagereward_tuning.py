@@ -111,7 +111,7 @@ def diversity(one: Drawn) -> np.ndarray:
 
 
 def frechet_change(
-    ours: Sequence[Drawn], base: Drawn, real: Mapping[str, np.ndarray], space: str, resamples: int = 100
+    ours: Sequence[Drawn], base: Drawn, real: Mapping[str, np.ndarray], space: str, resamples: int = 50
 ) -> Interval:
     """Frechet distance to clean drawings, ours minus base's, mean over seeds; prompts are resampled for all alike."""
     groups = np.unique([p.text for p in compared()[0]], return_inverse=True)[1]

@@ -1,5 +1,6 @@
 """The learned reward: what people prefer, as `train reward-model` found it; one model or several as an ensemble.
 
+    tm.load_reward("preference")                # the shipped one, of simulated raters on the embedded world
     tm.load_reward("preference:RUN")            # a run's folder, or its model.safetensors
     tm.load_reward("preference:RUN_A+RUN_B")    # their members together
 
@@ -90,11 +91,6 @@ def load_preference(where: str = "") -> Preference:
 
     Raises TastemakerError where a file is missing or is not a preference model.
     """
-    if not where and not shipped(KIND).is_file():
-        raise TastemakerError(
-            "no preference model is shipped with this version; train one with `tastemaker train reward-model --out "
-            "RUN` and name it as preference:RUN"
-        )
     paths: Sequence[str | Path] = where.split("+") if where else [shipped(KIND)]
     return Preference([load_scorer(path) for path in paths])
 
