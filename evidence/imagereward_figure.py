@@ -44,7 +44,7 @@ def votes_panel(axis: Any, share: Mapping[str, Any]) -> None:
     axis.set_xscale("log")
     axis.set_xlabel("votes")
     axis.set_title("share of held-out votes foretold", fontsize=10)
-    axis.legend(fontsize=8, loc="lower right")
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.92))
 
 
 def wins_panel(axis: Any, rows: Mapping[str, Mapping[str, Any]]) -> None:
