@@ -80,7 +80,7 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("sharpness", "reward: edges above noise", "MIT", "nothing"),
     ("harmony", "reward: agreement of hues", "MIT", "nothing"),
     ("compressibility", "reward: minus the JPEG's kilobytes; no gradient", "MIT", "nothing"),
-    ("preference[:RUN]", "reward: what people prefer, as `train reward-model` learned it", "MIT; yours", "nothing; RUN"),
+    ("preference:RUN", "reward: what people prefer; alone, the shipped one", "MIT", "a run of it"),
     ("imagereward:PATH", "reward: ImageReward, BLIP-large", "Apache-2.0", "ImageReward.pt, BERT's vocab.txt"),
     ("pickscore:FOLDER", "reward: PickScore v1, CLIP-H", "MIT (code)", "its folder, a CLIP tokenizer"),
     ("sciscore:FOLDER", "reward: SciScore, CLIP-H", "see its card", "its folder, a CLIP tokenizer"),
