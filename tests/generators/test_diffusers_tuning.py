@@ -11,6 +11,7 @@ for package in ("diffusers", "transformers", "peft"):
 
 import tiny_diffusers  # noqa: E402
 
+from tastemaker import TastemakerError, load_generator  # noqa: E402
 from tastemaker.data.images import save_image  # noqa: E402
 from tastemaker.generators import diffusers_load, diffusers_unet  # noqa: E402
 from tastemaker.generators.diffusers_load import load  # noqa: E402
@@ -55,12 +56,17 @@ COMMANDS = [
 ]
 
 
+def adapter_of(generator):
+    return torch.cat([p.detach().flatten() for n, p in generator.network.named_parameters() if ".lora_" in n])
+
+
 @pytest.mark.parametrize("command, more", COMMANDS, ids=lambda v: getattr(v, "__name__", None))
 def test_an_adapter_is_tuned_and_kept_as_a_lora_file(home, command, more):
     run = command(None, words(home, *more), home / "run", data=home / "own")
     tuned = load(home / "pipeline", lora=run.folder)
     moved = [p.abs().max() for n, p in tuned.network.named_parameters() if ".lora_B" in n]
     assert moved and max(moved) > 0
+    assert adapter_of(load_generator(str(run.folder))).equal(adapter_of(tuned))
     result = json.loads((run.folder / "result.json").read_text())
     assert set(result["tuned"]["rewards"]) == {"redness", "sharpness", "harmony"}
 
@@ -69,3 +75,11 @@ def test_all_weights_are_tuned_and_kept_as_a_pipeline(home):
     run = train_refl(None, words(home, "reward_mean=0.01", "lora_rank=0"), home / "run", data=home / "own")
     tuned, base = load(run.folder / "pipeline").network.state_dict(), load(home / "pipeline").network.state_dict()
     assert tuned.keys() == base.keys() and any(not torch.equal(tuned[k], base[k]) for k in base)
+    whole = load_generator(str(run.folder)).network.state_dict()
+    assert all(torch.equal(whole[k], tuned[k]) for k in tuned)
+
+
+def test_an_adapter_without_its_pipeline_is_an_error(tmp_path):
+    (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"")
+    with pytest.raises(TastemakerError, match="expected a run whose config.yaml says model: diffusers:PATH"):
+        load_generator(str(tmp_path))

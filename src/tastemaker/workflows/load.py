@@ -4,7 +4,8 @@
 |---|---|
 | `tiny-flow` | the shipped generator |
 | `tiny-flow:PATH` or a run's folder | one that `train pretrain` or `train refl` wrote |
-| `diffusers:PATH` | a StableDiffusion, XL, 3 or Flux pipeline folder; `RUN` of a tuned one too |
+| `diffusers:PATH` | a StableDiffusion, XL, 3 or Flux pipeline folder |
+| a run's folder of one | the tuned pipeline, or the pipeline that the run began with and its adapter |
 | `sit:PATH`, `repa:PATH`, `jit:PATH`, `rae:PATH` | a released generator of ImageNet's classes; `RUN` of a tuned one |
 """
 
@@ -14,11 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..encoders.protocol import Encoder
 from ..encoders.tiny_clip import load_tiny_clip
 from ..errors import TastemakerError, UnknownName
 from ..generators import jit, rae, sit
 from ..generators.class_checkpoints import description
+from ..generators.diffusers_lora import FILE as ADAPTER
 from ..generators.tiny_flow import load_tiny_flow
 from ..protocols import Generator
 from ..rewards.table import REWARDS
@@ -35,6 +39,20 @@ def _diffusers(path: str) -> Any:
     from ..generators.diffusers_load import load
 
     return load(path)
+
+
+def _adapted(folder: Path) -> Any:
+    """The pipeline that a run began with, and the adapter that it wrote."""
+    from ..generators.diffusers_load import load
+
+    config = folder / "config.yaml"
+    model = str(yaml.safe_load(config.read_text()).get("model", "")) if config.is_file() else ""
+    if not model.startswith("diffusers:"):
+        raise TastemakerError(
+            f"{folder} holds an adapter and not what it belongs to: expected a run whose config.yaml says "
+            f"model: diffusers:PATH, found {model or 'none'!r}"
+        )
+    return load(model.partition(":")[2], lora=folder)
 
 
 def _released(kind: str, load: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -109,8 +127,12 @@ def load_generator(name: str) -> Generator:
         return GENERATORS.get(said.get("kind", ""), _tiny_flow)(name)
     if (folder / "model_index.json").is_file():
         return _diffusers(name)
+    if (folder / "pipeline" / "model_index.json").is_file():
+        return _diffusers(str(folder / "pipeline"))
+    if (folder / ADAPTER).is_file():
+        return _adapted(folder)
     raise UnknownName(
-        "model", name, [*GENERATORS, "diffusers:PATH"], "A run's folder needs a model.safetensors in it"
+        "model", name, [*GENERATORS, "diffusers:PATH"], "A run has model.safetensors, a pipeline or an adapter"
     )
 
 
