@@ -15,6 +15,7 @@ from tastemaker.algorithms.kept import Kept
 from tastemaker.algorithms.memoryless import (
     euler_maruyama_scheme,
     even_times,
+    in_data_units,
     local_linear_scheme,
     published_scheme,
     transposed_scheme,
@@ -62,14 +63,14 @@ def run(reward, generator=None, scheme=None, batches=None, store=None, prompts=P
 # what it aims at
 
 
-@pytest.mark.parametrize("shape, steps", [((1, 1, 1), 20), ((2, 3, 1), 20)])
-def test_training_reaches_the_tilt_of_lambda_one(shape, steps):
+@pytest.mark.parametrize("shape, weigh", [((1, 1, 1), in_data_units), ((2, 3, 1), lambda scheme: scheme)])
+def test_training_reaches_the_tilt_of_lambda_one(shape, weigh, steps=20):
     """The learned shift of every step is -sigma^2 a / 2, whatever the number of coordinates: the square is a sum."""
-    generator, scheme = GaussianFlow(steps, shape), local_linear_scheme(steps)
+    generator, scheme = GaussianFlow(steps, shape), weigh(local_linear_scheme(steps))
     settings = {"integration_steps": steps, "buffer": 8, "batch_size": 8, "epochs": 80}
     settings |= {"time_share": 1.0, "quantile": 1.0}
     optimiser = OptimiserConfig(0.4, betas=(0.9, 0.99), cosine_steps=80, max_grad_norm=math.inf)
-    run(Linear(), generator, scheme, steps=80, preset="theory", strength=None, optimiser=optimiser, **settings)
+    run(Linear(), generator, scheme, steps=80, preset="theory", optimiser=optimiser, **settings)
     drawn = with_adjoints(
         generator, GaussianFlow(steps, shape), Linear(), PROMPTS, torch.arange(2), strength=1.0, scheme=scheme
     )
@@ -91,7 +92,7 @@ def test_lambda_multiplies_the_reward():
     ]
     assert found[0][-1].flatten().tolist() == pytest.approx([-SLOPE] * 2)
     torch.testing.assert_close(torch.stack(found[1]), 10 * torch.stack(found[0]))
-    assert Config(preset="theory").reward_strength == 1 and Config().reward_strength == 10
+    assert Config(preset="theory").reward_strength == 1 and Config(preset="default").reward_strength == 10
     assert Config(strength=3.0).reward_strength == 3
 
 
@@ -299,5 +300,7 @@ def test_what_cannot_be_is_refused():
         Config(integrator="heun")
     with pytest.raises(TastemakerError, match="a preset among theory, default, got strong"):
         Config(preset="strong")
+    with pytest.raises(TastemakerError, match="a weighting among data, path, got even"):
+        Config(weighting="even")
     with pytest.raises(TastemakerError, match="no prompts"):
         run(Redness(), prompts=[])

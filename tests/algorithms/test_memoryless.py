@@ -13,6 +13,7 @@ from tastemaker.algorithms.memoryless import (
     euler_maruyama,
     euler_maruyama_scheme,
     even_times,
+    in_data_units,
     local_linear,
     local_linear_coefficients,
     local_linear_scheme,
@@ -157,6 +158,19 @@ def test_the_zero_of_the_residual_is_the_tilted_velocity():
     assert matching(best, v_base, a, gain, spread).max() < 1e-6
     off = matching(best + 0.1, v_base, a, gain, spread)
     torch.testing.assert_close(off, 32 * (0.2 / spread) ** 2, rtol=1e-3, atol=0)  # a sum over 2 x 4 x 4
+
+
+def test_in_data_units_the_residual_is_an_error_of_the_predicted_data():
+    scheme = in_data_units(local_linear_scheme(20))
+    v, v_base, a = torch.randn(3, 1, 2, 2, 2).double()
+    for k in (0, 10, 19):
+        gain, spread = (one(value[k]) for value in (scheme.gain, scheme.spread))
+        best = v_base - scheme.spread[k] ** 2 / 2 * a
+        expected = max(1 - scheme.times[k], 0.05) ** 2 * (v - best).pow(2).sum()
+        found = scheme.weight[k] ** 2 * matching(v, v_base, a, gain, spread)
+        assert float(found) == pytest.approx(float(expected))
+    native = in_data_units(transposed_scheme(Plan(ddpm, uniform_times(4))))
+    assert native.weight[-1] == 0 and native.trained == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ a piece, N trajectories of the buffer, T steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,7 @@ from .kept import Kept, require_memory, update_in_pieces, with_anchor
 from .memoryless import (
     Scheme,
     euler_maruyama_scheme,
+    in_data_units,
     local_linear_scheme,
     matching,
     published_scheme,
@@ -59,6 +60,7 @@ INTEGRATORS = {
     "euler-maruyama": euler_maruyama_scheme,
 }
 NATIVE = "native"
+WEIGHTINGS: dict[str, Callable[[Scheme], Scheme]] = {"data": in_data_units, "path": lambda scheme: scheme}
 PRESETS = {"theory": 1.0, "default": 10.0}  # lambda; the discriminator's R1 weight beside it: 0 and 1e-5
 
 
@@ -66,12 +68,14 @@ PRESETS = {"theory": 1.0, "default": 10.0}  # lambda; the discriminator's R1 wei
 class Config(TuningConfig):
     """DRL: how strongly, by which integrator, on how many trajectories."""
 
-    preset: str = "default"
-    """theory: lambda = 1, for a discriminator without R1; default: lambda = 10, for one with an R1 weight of 1e-5"""
-    strength: float | None = None
-    """lambda: multiplies the reward, the weight of the KL is 1 / lambda; null: the preset's"""
+    strength: float = 1.0
+    """lambda: multiplies the reward, the weight of the KL is 1 / lambda"""
+    preset: str | None = None
+    """the paper's lambda in place of strength; theory: 1, a discriminator without R1; default: 10, with R1 1e-5"""
     integrator: str = "local-linear"
     """local-linear; published: with the paper's adjoint; euler-maruyama; native: DDIM on the generator's own times"""
+    weighting: str = "data"
+    """of the steps: data, errors of the predicted data count alike at all times; path, Eq. 32 as it stands"""
     integration_steps: int = 25
     """T: steps of a trajectory; the paper takes 100 and finds 50 with local-linear about as good"""
     guidance: float = 1.0
@@ -99,15 +103,16 @@ class Config(TuningConfig):
     seed: int = 0
     """of prompts, noise and times"""
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=1e-4, warmup_steps=10, max_grad_norm=float("inf"))
+        default_factory=lambda: OptimiserConfig(learning_rate=2e-4, warmup_steps=10, max_grad_norm=float("inf"))
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect(self.preset in PRESETS, f"a preset among {', '.join(PRESETS)}", self.preset)
+        expect(self.preset is None or self.preset in PRESETS, f"a preset among {', '.join(PRESETS)}", self.preset)
         names = [*INTEGRATORS, NATIVE]
         expect(self.integrator in names, f"an integrator among {', '.join(names)}", self.integrator)
-        expect(self.strength is None or self.strength >= 0, "a strength of at least 0, or null", self.strength)
+        expect(self.strength >= 0, "a strength of at least 0", self.strength)
+        expect(self.weighting in WEIGHTINGS, f"a weighting among {', '.join(WEIGHTINGS)}", self.weighting)
         expect(
             self.guidance == 1,
             "guidance = 1 in DRL's training: the process and the ODE agree only without it, and the result may be "
@@ -129,7 +134,7 @@ class Config(TuningConfig):
     @property
     def reward_strength(self) -> float:
         """lambda."""
-        return PRESETS[self.preset] if self.strength is None else self.strength
+        return self.strength if self.preset is None else PRESETS[self.preset]
 
     @property
     def round_steps(self) -> int:
@@ -177,8 +182,9 @@ def running_threshold(norms: Tensor, before: float | None, quantile: float, memo
 
 
 def first_threshold(adjoint: Tensor, scheme: Scheme, config: Config) -> float:
-    """Before any update v = v_base, and the loss norms of the buffer (T, N, ...) are sigma_k |a_k|."""
+    """Before any update v = v_base, and the loss norms of the buffer (T, N, ...) are weight_k sigma_k |a_k|."""
     norms = adjoint.float().flatten(2).norm(dim=2) * torch.tensor(scheme.spread)[:, None]
+    norms = (norms * torch.tensor(scheme.weight)[:, None])[scheme.trained]
     return running_threshold(norms.flatten(), None, config.quantile, 0.0, 1.0)
 
 
@@ -233,7 +239,7 @@ def losses(
         with torch.no_grad():
             v_base = base.velocity(x_k, t, condition[part])
         v = generator.velocity(x_k, t, condition[part])
-        terms = matching(v, v_base, a_k, gain, spread)  # (B,)
+        terms = scheme.weight[k] ** 2 * matching(v, v_base, a_k, gain, spread)  # (B,)
         inside = within(terms, kept.figures["threshold"])
         tally.terms.append(terms.detach().cpu())
         tally.kept += int(inside.sum())

@@ -40,18 +40,19 @@ def train_drl(config_path=None, overrides: Sequence[str] = (), out=None, resume=
 
 
 def scheme_of(config: drl.Config, generator: Any) -> Scheme:
-    """The memoryless process in the steps that the configuration names.
+    """The memoryless process in the steps and with the weights that the configuration names.
 
     Raises TastemakerError where the generator's times begin after 0, and only its own ones will do.
     """
+    weigh = drl.WEIGHTINGS[config.weighting]
     if config.integrator == drl.NATIVE:
-        return transposed_scheme(Plan(ddpm, generator.plan.times))
+        return weigh(transposed_scheme(Plan(ddpm, generator.plan.times)))
     if generator.plan.times[0] > 0:
         raise TastemakerError(
             f"'{config.model}' has a time grid of its own, which begins at t = {generator.plan.times[0]:.3g}: "
             "expected integrator=native"
         )
-    return drl.INTEGRATORS[config.integrator](config.integration_steps)
+    return weigh(drl.INTEGRATORS[config.integrator](config.integration_steps))
 
 
 def train_flow_grpo(
