@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ from ..errors import UnknownName, expect
 from ..protocols import Prompt
 from ..randomness import stream
 from ..records import StepRecord
-from .optimise import OptimiserConfig, TrainingState, trainable
+from .optimise import OptimiserConfig
+from .selection import Selection as Selection
 
 
 @dataclass(frozen=True)
@@ -160,47 +161,6 @@ class Scorer(Protocol):
     @property
     def network(self) -> nn.Module: ...
     def logits(self, pictures: Tensor, prompts: Sequence[Prompt]) -> Tensor: ...  # (M, U)
-
-
-@dataclass
-class Selection:
-    """The training state and the best weights so far: one thing that is put away and taken up again."""
-
-    state: TrainingState
-    loss: float = math.inf  # the best validation loss
-    best_step: int = 0
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def step(self) -> int:
-        return self.state.step
-
-    def stale(self, config: Config) -> bool:
-        """No better loss for `patience` validations."""
-        return self.step - self.best_step >= config.patience * config.validate_every
-
-    def take(self, loss: float) -> None:
-        """Keep the weights that are in the network now if their loss is the lowest."""
-        if loss < self.loss:
-            self.loss, self.best_step = loss, self.step
-            self.weights = {n: p.detach().clone() for n, p in trainable(self.state.network).items()}
-
-    def keep_best(self) -> None:
-        """Put the best weights into the network for good: the training is over."""
-        with torch.no_grad():
-            for name, p in trainable(self.state.network).items():
-                p.copy_(self.weights.get(name, p))
-
-    def state_dict(self) -> dict[str, Any]:
-        best = {"loss": self.loss, "step": self.best_step, "weights": self.weights}
-        return {"training": self.state.state_dict(), "best": best}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.state.load_state_dict(saved["training"])
-        best = saved["best"]
-        device = next(self.state.network.parameters()).device
-        self.loss, self.best_step = best["loss"], best["step"]
-        self.weights = {name: value.to(device) for name, value in best["weights"].items()}
 
 
 def train(

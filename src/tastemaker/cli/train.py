@@ -68,6 +68,27 @@ def reward_model(
 
 
 @app.command(cls=AlgorithmCommand)
+def discriminator(
+    words: Words = None,
+    out: Out = None,
+    resume: Resume = None,
+    data: Annotated[
+        Path | None,
+        Option(
+            help="Your own real pictures: a folder (with .txt captions, subfolders as classes, or neither), a CSV "
+            "or a tar; else the embedded world's."
+        ),
+    ] = None,
+    track: Track = "",
+) -> None:
+    """Learn to tell real pictures from a generator's, in a frozen feature space: the reward of DRL."""
+    settings = split_config(words)
+    from ..workflows.discriminator import train_discriminator
+
+    _done(train_discriminator(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
 def refl(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
     """Improve a generator by the gradient of a reward through a late step (ReFL)."""
     settings = split_config(words)

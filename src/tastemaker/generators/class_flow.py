@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..class_numbers import class_numbers as class_numbers
 from ..errors import TastemakerError
 from ..protocols import Codec, Condition, Draw, Plan, State, Transition
 from ..randomness import stream
@@ -178,24 +179,3 @@ def time_direction(generator: ClassFlow, images: Tensor, prompts: Sequence[Promp
     draw, condition = generator.draw(x1, seeds), Condition(tuple(prompts), torch.ones(len(prompts)))
     v = generator.velocity(interpolate(x1, draw.noise, draw.time), draw.time, condition)
     return float(torch.corrcoef(torch.stack([v.flatten(), (x1 - draw.noise).flatten()]))[0, 1])
-
-
-def class_numbers(prompts: Sequence[Prompt], classes: int) -> Tensor:
-    """(B,) int64: each prompt's `label`, or its text where that is a number; the empty prompt is the null class,
-    number `classes`. Raises TastemakerError for other words and for numbers that are no class."""
-    return torch.tensor([_class_number(prompt, classes) for prompt in prompts], dtype=torch.int64)
-
-
-def _class_number(prompt: Prompt, classes: int) -> int:
-    text = prompt.text.strip()
-    if prompt.label is None and not text:
-        return classes
-    if prompt.label is None and not (text.isascii() and text.isdigit()):
-        raise TastemakerError(
-            f"this generator draws classes, and '{prompt.text}' names none by number; write a number from 0 to "
-            f"{classes - 1} as the prompt, or give prompts with a `label`"
-        )
-    number = int(text) if prompt.label is None else prompt.label
-    if not 0 <= number < classes:
-        raise TastemakerError(f"expected a class from 0 to {classes - 1}, got {number}")
-    return number

@@ -95,6 +95,12 @@ def _siglip_aesthetic(path: str) -> Reward:
     return load_siglip_aesthetic(path)
 
 
+def _discriminator(path: str) -> Reward:
+    from .discriminator import load_discriminator
+
+    return load_discriminator(path)
+
+
 def _vqa(url: str) -> Reward:
     from .vqa import load_vqa
 
@@ -127,6 +133,7 @@ REWARDS: dict[str, Callable[..., Reward]] = {
     "hpsv2.1": _hpsv21,
     "laion-aesthetic": _laion_aesthetic,
     "siglip-aesthetic": _siglip_aesthetic,
+    "discriminator": _discriminator,
     "vqa": _vqa,
     "orm": _orm,
     "ocr": _ocr,

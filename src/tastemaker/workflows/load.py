@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from ..encoders.protocol import Encoder
-from ..encoders.tiny_clip import load_tiny_clip
+from ..encoders.table import ENCODERS as ENCODERS
+from ..encoders.table import load_encoder as load_encoder
 from ..errors import TastemakerError, UnknownName
 from ..generators import jit, rae, sit
 from ..generators.class_checkpoints import description
@@ -64,12 +64,6 @@ def _released(kind: str, load: Callable[[str], Any]) -> Callable[[str], Any]:
     return from_path
 
 
-def _lite0(path: str) -> Encoder:
-    from ..encoders.efficientnet_lite0 import EfficientNetLite0
-
-    return EfficientNetLite0()
-
-
 GENERATORS: dict[str, Callable[[str], Any]] = {
     "tiny-flow": _tiny_flow,
     "diffusers": _diffusers,
@@ -77,10 +71,6 @@ GENERATORS: dict[str, Callable[[str], Any]] = {
     "repa": _released("repa", sit.load_repa),
     "jit": _released("jit", jit.load),
     "rae": _released("rae", rae.load),
-}
-ENCODERS: dict[str, Callable[[str], Encoder]] = {
-    "tiny-clip": lambda path: load_tiny_clip(path or None),
-    "efficientnet-lite0": _lite0,
 }
 ABOUT = (  # name, what it is, licence, what it needs
     ("tiny-flow", "generator of the emoji world, 64 x 64", "MIT", "shipped"),
@@ -99,6 +89,7 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("harmony", "reward: agreement of hues", "MIT", "nothing"),
     ("compressibility", "reward: minus the JPEG's kilobytes; no gradient", "MIT", "nothing"),
     ("preference:RUN", "reward: what people prefer; alone, the shipped one", "MIT", "a run of it"),
+    ("discriminator:RUN", "reward: real over generated, by a discriminator (DRL)", "MIT", "a run of it"),
     ("imagereward:PATH", "reward: ImageReward, BLIP-large", "Apache-2.0", "ImageReward.pt, BERT's vocab.txt"),
     ("pickscore:FOLDER", "reward: PickScore v1, CLIP-H", "MIT (code)", "its folder, a CLIP tokenizer"),
     ("sciscore:FOLDER", "reward: SciScore, CLIP-H", "see its card", "its folder, a CLIP tokenizer"),
@@ -134,14 +125,6 @@ def load_generator(name: str) -> Generator:
     raise UnknownName(
         "model", name, [*GENERATORS, "diffusers:PATH"], "A run has model.safetensors, a pipeline or an adapter"
     )
-
-
-def load_encoder(name: str) -> Encoder:
-    """`tiny-clip`, `tiny-clip:PATH` or `efficientnet-lite0`. Raises UnknownName."""
-    kind, _, path = name.partition(":")
-    if kind not in ENCODERS:
-        raise UnknownName("feature space", kind, ENCODERS)
-    return ENCODERS[kind](path)
 
 
 def print_models() -> None:
