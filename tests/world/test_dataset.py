@@ -32,6 +32,8 @@ def test_items_are_pure_functions_of_seed_and_index():
     )
     assert not torch.equal(image, noisy_world(6)[123456][0]) and not torch.equal(image, world[123457][0])
     assert len(world) == 1_000_000
+    small = noisy_world(5, 32)
+    assert [small.prompt(k) for k in range(40)] == [small.example(k).caption for k in range(40)]
 
 
 def test_the_clean_world_says_what_it_shows():

@@ -178,6 +178,10 @@ class Straight(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         return gradient, None
 
+    @staticmethod
+    def jvp(ctx: Any, moved: Tensor, _: None) -> Tensor:  # type: ignore[override]
+        return moved.clone()
+
 
 @lru_cache(maxsize=64)
 def bicubic_weights(source: int, size: int) -> np.ndarray:

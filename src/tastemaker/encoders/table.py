@@ -4,6 +4,9 @@
 |---|---|
 | `tiny-clip`, `tiny-clip:PATH` | the embedded world's space; the shipped one, or one that `train clip` wrote |
 | `efficientnet-lite0` | a space of ImageNet, from its package |
+| `dinov2:FOLDER`, `dinov3:FOLDER` | the class token of DINO, S, B or L, from a folder that transformers saves |
+| `siglip:FOLDER`, `clip:FOLDER` | pooled features of SigLIP; picture vectors of CLIP, not brought to length 1 |
+| `inception:PATH` | the pooled features of FID |
 
 `PROMPTS` holds what turns prompts into vectors, for whoever is told what a picture should show.
 """
@@ -33,9 +36,44 @@ def _lite0(path: str) -> Encoder:
     return EfficientNetLite0(path or None)
 
 
+def _dinov2(path: str) -> Encoder:
+    from .dino import load_dinov2
+
+    return load_dinov2(_needed(path, "dinov2"))
+
+
+def _dinov3(path: str) -> Encoder:
+    from .dino import load_dinov3
+
+    return load_dinov3(_needed(path, "dinov3"))
+
+
+def _siglip(path: str) -> Encoder:
+    from .siglip import load_siglip
+
+    return load_siglip(_needed(path, "siglip"))
+
+
+def _clip(path: str) -> Encoder:
+    from .clip import load_clip_folder
+
+    return load_clip_folder(_needed(path, "clip"), words=False)
+
+
+def _inception(path: str) -> Encoder:
+    from .inception import load_inception
+
+    return load_inception(_needed(path, "inception"))
+
+
 ENCODERS: dict[str, Callable[[str], Encoder]] = {
     "tiny-clip": _tiny_clip,
     "efficientnet-lite0": _lite0,
+    "dinov2": _dinov2,
+    "dinov3": _dinov3,
+    "siglip": _siglip,
+    "clip": _clip,
+    "inception": _inception,
 }
 
 

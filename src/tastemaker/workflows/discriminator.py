@@ -179,15 +179,14 @@ def chunk(bench: Bench, first: int) -> dict[str, Tensor]:
     """The pairs from `first` on."""
     places = list(range(first, min(first + CHUNK, len(bench.chosen))))
     prompts = bench.chosen.prompts(places)
-    generated = fakes(bench, prompts, places)
-    real = bench.chosen.images(places)
+    told, real = bench.told.read(prompts).cpu(), bench.chosen.images(places)  # first what may be refused
     keys = [hashlib.sha256(as_bytes(image).numpy().tobytes()).hexdigest() for image in real]
     if bench.config.real_through_decoder:
         real = decoded(bench, real, places)
     return {
         "real": extract(bench.encoder, real.split(64)),
-        "fake": extract(bench.encoder, generated.split(64)),
-        "told": bench.told.read(prompts).cpu(),
+        "fake": extract(bench.encoder, fakes(bench, prompts, places).split(64)),
+        "told": told,
         "part": torch.tensor([part_number(key, bench.config) for key in keys]),
     }
 

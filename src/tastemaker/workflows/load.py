@@ -104,6 +104,11 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("FILE.py:NAME", "reward: your own function (images, prompts) -> (B,)", "yours", "nothing"),
     ("tiny-clip", "feature space of the emoji world", "MIT", "shipped"),
     ("efficientnet-lite0", "feature space of ImageNet", "Apache-2.0", "its package, a core dependency"),
+    ("dinov2:FOLDER", "feature space: DINOv2's class token, S, B or L", "Apache-2.0", "its folder"),
+    ("dinov3:FOLDER", "feature space: DINOv3's class token, S, B or L", "DINOv3 licence", "its folder"),
+    ("siglip:FOLDER", "feature space: SigLIP's pooled features", "Apache-2.0", "its folder"),
+    ("clip:FOLDER", "feature space: CLIP's picture vectors", "MIT (OpenAI's CLIP)", "its folder"),
+    ("inception:PATH", "feature space: FID's Inception-v3", "Apache-2.0", "its weight file"),
 )
 
 
@@ -132,8 +137,8 @@ def print_models() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    missing = set(REWARDS) - {name.partition(":")[0] for name, *_ in ABOUT}
-    assert not missing, f"rewards without a line in ABOUT: {missing}"
+    missing = {*REWARDS, *ENCODERS} - {name.partition(":")[0] for name, *_ in ABOUT}
+    assert not missing, f"rewards or feature spaces without a line in ABOUT: {missing}"
     table = Table("name", "what it is", "licence", "needs", box=None)
     for row in ABOUT:
         table.add_row(*row)

@@ -6,7 +6,9 @@ wrong (half of those say another scene altogether, half get one fact wrong) and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,14 +48,23 @@ class EmojiWorld:
         seed = mix(self.seed, index)
         rng = stream(seed, purpose="example")
         spec = spec_of(seed)
+        caption, kind = self._caption(spec, seed, rng), ""
         picture = draw(compose(spec, seed), self.size)
-        caption, kind = spec, ""
-        if rng.random() < self.wrong_captions:
-            caption = spec_of(mix(seed, 1)) if rng.random() < 0.5 else swapped(spec, seed)
         if rng.random() < self.degraded:
             spoil = KINDS[int(rng.integers(len(KINDS)))]
             picture, kind = spoil(picture, rng), spoil.__name__
         return Example(picture, prompt_of(caption), prompt_of(spec), kind)
+
+    def prompt(self, index: int) -> Prompt:
+        """The caption alone, without drawing the picture."""
+        seed = mix(self.seed, index)
+        return prompt_of(self._caption(spec_of(seed), seed, stream(seed, purpose="example")))
+
+    def _caption(self, spec: Mapping[str, Any], seed: int, rng: np.random.Generator) -> Mapping[str, Any]:
+        """The scene's own, or a wrong one."""
+        if rng.random() >= self.wrong_captions:
+            return spec
+        return spec_of(mix(seed, 1)) if rng.random() < 0.5 else swapped(spec, seed)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Prompt]:
         """(3, H, W) float32 in [0, 1] and the caption."""
