@@ -3,7 +3,7 @@
 import pytest
 
 from tastemaker.errors import TastemakerError
-from tastemaker.object_rules import Box, judge, kept, relations
+from tastemaker.object_rules import Box, Rules, judge, kept, overlap, relations
 
 
 def at(x, y, side=10.0, score=1.0, color=None):
@@ -57,6 +57,35 @@ def test_the_threshold_is_strict_and_ties_go_to_the_later():
     assert [b.centre[0] for b in kept([at(k, 0) for k in range(30)], 0.0)][:2] == [29, 28]
 
 
+def test_thresholds_are_compared_in_single_precision():
+    stored = 0.30000001192092896  # 0.3 as a detector's float32 holds it
+    assert kept([at(1, 1, score=stored)], 0.3) == [] and len(kept([at(1, 1, score=0.3000001)], 0.3)) == 1
+
+
+def test_overlaps_count_the_last_pixel_and_drop_the_worse_box():
+    assert overlap(Box(0, 0, 9, 9), Box(0, 0, 9, 9)) == 1 and overlap(Box(0, 0, 9, 9), Box(20, 0, 29, 9)) == 0
+    assert overlap(Box(0, 0, 9, 9), Box(0, 0, 4, 9)) == 0.5  # 5 x 10 of 10 x 10 pixels
+    boxes = [Box(0, 0, 4, 9, 0.8), Box(0, 0, 9, 9, 0.9), Box(50, 0, 59, 9, 0.7)]
+    assert [b.score for b in kept(boxes, 0.3)] == [0.9, 0.8, 0.7]
+    assert [b.score for b in kept(boxes, 0.3, max_overlap=0.6)] == [0.9, 0.8, 0.7]
+    assert [b.score for b in kept(boxes, 0.3, max_overlap=0.5)] == [0.9, 0.7]
+    assert [b.score for b in kept(boxes, 0.3, most=2, max_overlap=0.5)] == [0.9]  # the limit comes first
+
+
+def test_rules_are_settings_with_the_official_values():
+    found, wanted = {"cat": [at(1, 1, score=0.25), at(30, 1, score=0.5)]}, spec(clause("cat", 2))
+    assert not judge(found, wanted).correct and judge(found, wanted, Rules(threshold=0.2)).correct
+    counting = spec(clause("cat"), tag="counting")
+    assert not judge(found, counting).correct and judge(found, counting, Rules(counting_threshold=0.4)).correct
+    assert judge(found, wanted, Rules(threshold=0.2, max_objects=1)).reason == "expected cat>=2, found 1"
+    beside = spec(clause("dog"), clause("cat", position=["right of", 0]))
+    near = {"dog": [at(30, 30)], "cat": [at(36, 30)]}
+    assert judge(near, beside).correct and not judge(near, beside, Rules(position_threshold=0.3)).correct
+    for wrong in ({"threshold": 1.5}, {"max_objects": 0}, {"max_overlap": 0.0}, {"position_threshold": -1.0}):
+        with pytest.raises(TastemakerError, match=next(iter(wrong))):
+            Rules(**wrong)
+
+
 def test_presence_and_counts():
     found = {"cat": [at(10, 10), at(40, 40)], "dog": []}
     assert judge(found, spec(clause("cat"))).correct
@@ -88,8 +117,11 @@ def test_colours_are_asked_of_the_first_boxes_alone():
     found = {"cat": [at(1, 1, score=0.8, color="red"), at(2, 2, score=0.9, color="blue")]}
     assert judge(found, spec(clause("cat", color="blue"))).correct
     verdict = judge(found, spec(clause("cat", color="red")))
-    assert not verdict.correct and verdict.reason == "expected red cat>=1, found blue"
-    assert judge(found, spec(clause("cat", 2, color="red"))).reason == "expected red cat>=2, found blue, red"
+    assert not verdict.correct and verdict.reason == "expected red cat>=1, found 0 red; and 1 blue"
+    assert (
+        judge(found, spec(clause("cat", 2, color="red"))).reason
+        == "expected red cat>=2, found 1 red; and 1 red, 1 blue"
+    )
     assert not judge({"cat": [at(1, 1)]}, spec(clause("cat", color="red"))).correct
 
 
