@@ -22,17 +22,18 @@ def halves(left, right):
 @pytest.mark.parametrize(
     "image, expected",
     [
-        (plain(0.0, 0.0, 0.0), (0, 0, 0, 0, 0)),
-        (plain(0.5, 0.5, 0.5), (0.5, 0, 0, 0, 0)),
-        (plain(1.0, 0.0, 0.0), (0.299, 1, 0, 0.3 * 255 * math.hypot(1, 0.5), 0)),
-        (plain(0.8, 0.4, 0.4), (0.4 + 0.4 * 0.299, 0.5, 0, 0.3 * 255 * 0.4 * math.hypot(1, 0.5), 0)),
-        (halves((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), (0.5, 0, 0.5, 0, 255**2 / 3)),
-        (halves((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), (0.443, 1, 0.144, 255 + 0.3 * 127.5, (0.288 * 255) ** 2 / 3)),
+        (plain(0.0, 0.0, 0.0), (0, 0, 0, 0, 0, 0)),
+        (plain(0.5, 0.5, 0.5), (0.5, 0, 0, 0, 0.5, 0)),
+        (plain(1.0, 0.0, 0.0), (0.299, 1, 0, 0.3 * 255 * math.hypot(1, 0.5), 0, 0)),
+        (plain(0.8, 0.4, 0.4), (0.4 + 0.4 * 0.299, 0.5, 0, 0.3 * 255 * 0.4 * math.hypot(1, 0.5), 0.4, 0)),
+        (halves((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), (0.5, 0, 0.5, 0, 0.5, 255**2 / 3)),
+        (halves((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), (0.443, 1, 0.144, 255 + 0.3 * 127.5, 0, (0.288 * 255) ** 2 / 3)),
     ],
 )
 def test_figures_of_plain_pictures(image, expected):
     found = looks.figures(image)
-    assert list(found) == ["brightness", "saturation", "contrast", "colourfulness", "sharpness"]
+    assert list(found) == ["brightness", "saturation", "contrast", "colourfulness", "whiteness", "sharpness"]
+    assert list(found)[:5] == [f.__name__ for f in looks.OF_DRL]
     assert [v.item() for v in found.values()] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
@@ -54,7 +55,7 @@ def test_blur_and_washing_out_move_the_figures_they_should():
     washed = looks.figures(0.5 + 0.5 * images)
     assert looks.paired_drift(before, blurred, prompts)["sharpness"].verdict() == "worse"
     verdicts = {name: i.verdict() for name, i in looks.paired_drift(before, washed, prompts).items()}
-    assert verdicts == {"brightness": "better", **dict.fromkeys(list(before)[1:], "worse")}
+    assert verdicts == {name: "better" if name in ("brightness", "whiteness") else "worse" for name in before}
     other = looks.figures(torch.rand(40, 3, 16, 16, generator=generator) * 0.5)
     apart = looks.drift(before, prompts, other, torch.arange(40))
     assert apart["brightness"].value == pytest.approx(-0.25, abs=0.02) and apart["brightness"].verdict() == "worse"

@@ -1,6 +1,7 @@
 """Kernel distance: each estimator against its definition by explicit sums, and what it expects."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -28,6 +29,17 @@ def test_estimators_are_their_definitions(monkeypatch):
     assert kd.u_statistic(A, B) == pytest.approx(own(A) + own(B) - 2 * apart, rel=1e-12)
     everything = [np.mean([[k(x, y) for y in s] for x in s]) for s in (A, B)]
     assert kd.biased(A, B) == pytest.approx(sum(everything) - 2 * np.mean(cross), rel=1e-12)
+
+
+def test_memory_does_not_grow_by_a_copy_of_the_features(monkeypatch):
+    monkeypatch.setattr(kd, "ROWS", 64)
+    a, b = (RNG.normal(size=(3000, 64)).astype(np.float32) for _ in range(2))
+    expected = kd.unbiased(a.astype(np.float64), b.astype(np.float64))
+    tracemalloc.start()
+    assert kd.unbiased(a, b) == pytest.approx(expected, rel=1e-9)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < a.nbytes / 2
 
 
 def test_unbiased_averages_to_zero_for_equal_distributions_and_biased_does_not():

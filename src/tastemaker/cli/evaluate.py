@@ -13,7 +13,8 @@ NAME = "evaluate"
 app = Typer(help="Measure a generator or a set of pictures, with 95 % intervals.", no_args_is_help=True)
 
 Out = Annotated[Path, Option(help="The folder of the run.", metavar="RUN")]
-Pictures = Annotated[Path, Argument(help="A folder of pictures, a CSV with a column `image`, or a tar of pictures.")]
+PICTURES = "A folder of pictures or a CSV with a column `file`"
+Pictures = Annotated[Path, Argument(help=f"{PICTURES}.")]
 
 
 @app.command()
@@ -34,19 +35,47 @@ def geneval(
 @app.command()
 def frechet(
     images: Pictures,
-    reference: Pictures,
+    reference: Annotated[
+        Path, Argument(help=f"{PICTURES}; or moments: a file of --save-moments, an .npz with mu and sigma.")
+    ],
     space: Annotated[str, Option(help="Feature spaces, with commas.")] = "tiny-clip,efficientnet-lite0",
+    base: Annotated[Path | None, Option(help="Pictures of before, to compare with; pairs by words and seed.")] = None,
+    rewards: Annotated[str, Option(help="Rewards to ask about the same pictures, with commas.")] = "",
+    class_names: Annotated[
+        Path | None, Option(help="Names, one a line: prompt 7 is then `a photo of a` and the eighth.")
+    ] = None,
+    save_moments: Annotated[Path | None, Option(help="Keep the reference's moments in this .safetensors.")] = None,
+    save_features: Annotated[bool, Option("--save-features", help="Keep its features there too.")] = False,
     out: Out = Path("frechet"),
 ) -> None:
-    """Fréchet and kernel distances, precision, recall, density and coverage against reference pictures."""
-    from ..workflows.evaluate import evaluate_frechet
+    """Fréchet and kernel distances to real pictures over their floor, precision to coverage, rewards, looks."""
+    from ..workflows.fidelity import evaluate_frechet
 
-    print(evaluate_frechet(images, reference, space.split(","), out))
+    judges = names(rewards) if rewards else []
+    spaces = names(space)
+    print(evaluate_frechet(images, reference, spaces, out, base, judges, class_names, save_moments, save_features))
+
+
+@app.command()
+def pareto(
+    results: Annotated[
+        list[str], Argument(help="Runs, result.json files or CSVs; FRONT=PATH or FRONT:POINT=PATH names them.")
+    ],
+    x: Annotated[str, Option(help="GROUP.FIGURE or a column; the first Fréchet distance if not given.")] = "",
+    y: Annotated[str, Option(help="Likewise; the first reward if not given.")] = "",
+    lower: Annotated[str, Option(help="Axes where lower is better: x, y or x,y; from the figure if not given.")] = "",
+    corner: Annotated[str, Option(help="X,Y where the dominated area begins; the worst of both if not given.")] = "",
+    out: Out = Path("pareto"),
+) -> None:
+    """Fronts of two figures over several runs: who is beaten by nobody, and the area dominated, with intervals."""
+    from ..workflows.pareto import evaluate_pareto
+
+    print(evaluate_pareto(results, x, y, lower, corner, out))
 
 
 @app.command()
 def drift(images: Pictures, reference: Pictures, out: Out = Path("drift")) -> None:
-    """Brightness, saturation, contrast and colourfulness against reference pictures."""
+    """Brightness, saturation, contrast, colourfulness, whiteness and sharpness against reference pictures."""
     from ..workflows.evaluate import evaluate_drift
 
     print(evaluate_drift(images, reference, out))

@@ -1,12 +1,13 @@
 """How pictures look, in numbers that a reward should not move by accident: brightness, saturation, contrast,
-colourfulness, sharpness. Trained generators drift here first, whatever their reward says.
+colourfulness, whiteness, sharpness. Trained generators drift here first, whatever their reward says. The first five
+are those of DRL (arXiv 2606.19162, section I.3), whose colourfulness is ours over 255.
 
 Images float32 (B, 3, H, W) in [0, 1]; every figure is float32 (B,).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +44,11 @@ def colourfulness(images: Tensor) -> Tensor:
     return spread + 0.3 * shift
 
 
+def whiteness(images: Tensor) -> Tensor:
+    """Mean of the smallest channel of each pixel, in [0, 1]: 1 is white, 0 has no white in any colour."""
+    return images.amin(1).mean((1, 2))
+
+
 def sharpness(images: Tensor) -> Tensor:
     """Variance of the Laplacian of luminance (Pech-Pacheco et al. 2000), on 8-bit values; depends on the size."""
     y = 255 * luminance(images)
@@ -52,14 +58,16 @@ def sharpness(images: Tensor) -> Tensor:
     return edges.flatten(1).var(1, correction=0)
 
 
-FIGURES: tuple[Callable[[Tensor], Tensor], ...] = (brightness, saturation, contrast, colourfulness, sharpness)
+Figure = Callable[[Tensor], Tensor]
+OF_DRL: tuple[Figure, ...] = (brightness, saturation, contrast, colourfulness, whiteness)
+FIGURES: tuple[Figure, ...] = (*OF_DRL, sharpness)
 
 
-def figures(images: Tensor) -> dict[str, Tensor]:
-    """Every figure by name, each (B,). Raises TastemakerError where images are not (B, 3, H, W)."""
+def figures(images: Tensor, which: Sequence[Figure] = FIGURES) -> dict[str, Tensor]:
+    """Figures by name, each (B,). Raises TastemakerError where images are not (B, 3, H, W)."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise TastemakerError(f"expected images (B, 3, H, W) in [0, 1], got shape {tuple(images.shape)}")
-    return {figure.__name__: figure(images.float()) for figure in FIGURES}
+    return {figure.__name__: figure(images.float()) for figure in which}
 
 
 def paired_drift(before: Mapping[str, Any], after: Mapping[str, Any], prompts: Any) -> dict[str, Interval]:

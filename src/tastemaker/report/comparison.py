@@ -9,7 +9,8 @@
      "refl":      {...}, "best_of_8": {...},                           # the first contender is the one compared with
      "differences": {"refl": {"geneval": {"overall": INTERVAL}, "frechet": {...}}, "best_of_8": {...}},
      "pictures": [{"prompt": "a red apple", "seed": 3,
-                   "files": {"base": "samples/base-000.png", ...}, "correct": {"base": false, ...}}]}
+                   "files": {"base": "samples/base-000.png", ...}, "correct": {"base": false, ...}}],
+     "figures": [{"file": "pareto.png", "caption": "what it shows"}]}
 
 INTERVAL is {"value", "low", "high", "count"}. Differences are new minus base on the same prompts and seeds; for the
 groups in LESS_IS_BETTER a negative one is better.
@@ -27,11 +28,12 @@ from .page import Block, Section, Text, Tile, Tiles
 from .pictures import Picture, PictureGrid, PictureRow
 from .tables import Cell, Difference, Table, number
 
-LESS_IS_BETTER = ("frechet", "kernel_distance", "drift")
-RESERVED = ("differences", "pictures", "summary", "title")
+LESS_IS_BETTER = ("frechet", "kernel_distance", "over_floor", "drift")
+RESERVED = ("differences", "pictures", "figures", "summary", "title")
+DRAWING = 1600  # pixels, the longest side of a drawing
 NAMES = {
     "refl": "ReFL", "frechet": "Fréchet distance", "geneval": "GenEval", "dpo": "DPO", "prdc": "Precision and recall",
-    "kernel_distance": "Kernel distance",
+    "kernel_distance": "Kernel distance", "over_floor": "Over the floor of real against real",
 }  # fmt: skip
 
 
@@ -65,6 +67,7 @@ def sections_of(result: Mapping[str, Any], folder: Path) -> list[Section]:
     """Every section that this result has something for. folder: where the paths in `pictures` begin."""
     made = [
         Section("Result", _headline(result)),
+        Section("Drawings", _drawings(result, folder)),
         Section("Pictures", _pictures(result, folder)),
         Section("Figures", _figures(result)),
         Section("Compute", _compute(result)),
@@ -89,7 +92,8 @@ def _headline(result: Mapping[str, Any]) -> list[Block]:
     for key, entry in entries.items():
         difference = _difference(result, key, group, figure)
         value = _figure(entry.get(group, {}).get(figure))
-        tiles.append(Tile(f"{_label(key, entry)} · {name_of(group)} {figure}", value, difference))
+        if value is not None:
+            tiles.append(Tile(f"{_label(key, entry)} · {name_of(group)} {figure}", value, difference))
         sentences += [_sentence(_label(key, entry), entries, difference)] if difference else []
     return [Tiles(tiles), Text("\n".join(sentences))]
 
@@ -120,6 +124,12 @@ def _pictures(result: Mapping[str, Any], folder: Path) -> list[Block]:
     if any(row.get("correct") for row in result.get("pictures", ())):
         caption += " ✓ shows what was asked, ✗ does not, by the object check."
     return [PictureGrid(rows, caption)] if rows else []
+
+
+def _drawings(result: Mapping[str, Any], folder: Path) -> list[Block]:
+    drawn = result.get("figures", ())
+    rows = [PictureRow(one["caption"], [Picture(folder / one["file"], longest=DRAWING)]) for one in drawn]
+    return [PictureGrid(rows, large=True)] if rows else []
 
 
 def _figures(result: Mapping[str, Any]) -> list[Block]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,22 @@ import torch
 from torch import Tensor
 
 from ..data.prompts import read_prompts
-from ..encoders.protocol import Encoder, extract
 from ..errors import TastemakerError
 from ..evaluation import drift as drifts
 from ..evaluation.frechet import Moments, frechet_distance
 from ..evaluation.geneval import GenEval, compare, geneval
-from ..evaluation.kernel_distance import unbiased
+from ..evaluation.kernel_distance import subset_mean, unbiased
 from ..evaluation.prdc import prdc
 from ..report.runs import write_reports
 from ..sampling import sample
 from ..world.check import WorldCheck, require_specs
 from ..world.grammar import evaluation_prompts
-from .load import load_encoder, load_generator
+from .load import load_generator
 from .runs import Run, make_room
 from .sample import check_words, crossed
 from .score import group_by_size, list_jobs
+
+SUBSET = 1000  # pictures in a subset of the kernel distance, as its paper has it
 
 
 @dataclass(frozen=True)
@@ -70,51 +71,27 @@ def geneval_figures(found: GenEval) -> dict[str, Any]:
     return {name: asdict(interval) for name, interval in named.items()}
 
 
-def evaluate_frechet(images: Path, reference: Path, spaces: Sequence[str], out: Path) -> Path:
-    """Distances of a set of pictures to another in each feature space. Returns the page."""
-    make_room(out)
-    encoders = {space: load_encoder(space) for space in spaces}
-    figures: dict[str, dict[str, float]] = {}
-    for space, encoder in encoders.items():
-        ours, theirs = features_of(encoder, images), features_of(encoder, reference)
-        for group, values in set_distances(theirs, ours, space).items():
-            figures.setdefault(group, {}).update(values)
-    result = {"pictures_measured": {"label": images.name, **figures}}
-    return finish(out, Settings("frechet", str(images), str(reference)), result)
+def set_distances(real: Any, generated: Any, space: str, k: int = 5) -> dict[str, dict[str, Any]]:
+    """Fréchet distance, and what `neighbour_figures` gives."""
+    distance = frechet_distance(Moments.of(generated), Moments.of(real))
+    return {"frechet": {space: distance}, **neighbour_figures(real, generated, space, k)}
 
 
-def set_distances(real: Tensor, generated: Tensor, space: str, k: int = 5) -> dict[str, dict[str, float]]:
-    """Fréchet and kernel distance and, where there are enough pictures, precision, recall, density, coverage."""
-    found = {
-        "frechet": {space: frechet_distance(Moments.of(generated), Moments.of(real))},
-        "kernel_distance": {space: float(unbiased(generated, real))},
-    }
-    if min(len(real), len(generated)) > k:
+def neighbour_figures(real: Any, generated: Any, space: str, k: int = 5) -> dict[str, dict[str, Any]]:
+    """What needs features (N, D) and (M, D): kernel distance and, where there are enough pictures, precision, recall,
+    density, coverage and the kernel distance over subsets."""
+    few = min(len(real), len(generated))
+    found: dict[str, dict[str, Any]] = {"kernel_distance": {space: float(unbiased(generated, real))}}
+    if few >= SUBSET:
+        name = f"{space}, 100 subsets of {SUBSET}"
+        found["kernel_distance"][name] = asdict(subset_mean(generated, real, SUBSET))
+    if few > k:
         found["prdc"] = {f"{space} {name}": value for name, value in prdc(real, generated, k).items()}
     return found
 
 
-def features_of(encoder: Encoder, path: Path, batch: int = 64) -> Tensor:
-    """(N, D) of every picture that can be read; the others are named."""
-    errors: dict[int, str] = {}
-    jobs = list_jobs(path)
-    features = extract(encoder, _images(group_by_size(jobs, batch, {}, errors)))
-    for reason in errors.values():
-        print(f"left out: {reason}")
-    if len(features) < 2:
-        raise TastemakerError(
-            f"{path} has {len(features)} readable pictures; a distance between sets needs 2 or more"
-        )
-    return features
-
-
-def _images(batches) -> Iterator[Tensor]:
-    for _, images in batches:
-        yield images
-
-
 def evaluate_drift(images: Path, reference: Path, out: Path) -> Path:
-    """How far brightness, saturation, contrast, colourfulness and sharpness have moved. Returns the page."""
+    """How far each figure of evaluation/drift.py has moved. Returns the page."""
     make_room(out)
     after, before = figures_of(images), figures_of(reference)
     ids = {name: list(range(len(next(iter(v.values()))))) for name, v in (("after", after), ("before", before))}
@@ -142,8 +119,8 @@ def _means(figures: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in figures.items()}
 
 
-def finish(out: Path, settings: Settings, result: Mapping[str, Any]) -> Path:
-    """Write the run, its result and its page, now that all is measured; returns the page."""
-    run = Run.create(out, settings)
+def finish(out: Path, settings: Any, result: Mapping[str, Any], weights: Mapping[str, str] | None = None) -> Path:
+    """Write the run, its result and its page, now that all is measured; returns the page. settings: a dataclass."""
+    run = Run.create(out, settings, weights=weights)
     run.write_result(result)
     return write_reports([run.folder])[0]
