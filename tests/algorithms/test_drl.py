@@ -70,7 +70,7 @@ def test_training_reaches_the_tilt_of_lambda_one(shape, weigh, steps=20):
     settings = {"integration_steps": steps, "buffer": 8, "batch_size": 8, "epochs": 80}
     settings |= {"time_share": 1.0, "quantile": 1.0}
     optimiser = OptimiserConfig(0.4, betas=(0.9, 0.99), cosine_steps=80, max_grad_norm=math.inf)
-    run(Linear(), generator, scheme, steps=80, preset="theory", optimiser=optimiser, **settings)
+    run(Linear(), generator, scheme, steps=80, strength=1.0, optimiser=optimiser, **settings)
     drawn = with_adjoints(
         generator, GaussianFlow(steps, shape), Linear(), PROMPTS, torch.arange(2), strength=1.0, scheme=scheme
     )
@@ -92,8 +92,6 @@ def test_lambda_multiplies_the_reward():
     ]
     assert found[0][-1].flatten().tolist() == pytest.approx([-SLOPE] * 2)
     torch.testing.assert_close(torch.stack(found[1]), 10 * torch.stack(found[0]))
-    assert Config(preset="theory").reward_strength == 1 and Config(preset="default").reward_strength == 10
-    assert Config(strength=3.0).reward_strength == 3
 
 
 @pytest.mark.parametrize("rows_at_once", [3, 64])
@@ -296,9 +294,9 @@ def test_what_cannot_be_is_refused():
         run(Redness(), scheme=transposed_scheme(Plan(sde, uniform_times(5), 0.7)))
     with pytest.raises(TastemakerError, match="a buffer that is a multiple of batch_size = 16, got 40"):
         Config(buffer=40)
-    with pytest.raises(TastemakerError, match="an integrator among local-linear, published.*got heun"):
+    with pytest.raises(TastemakerError, match="a memoryless integrator, local-linear, published.*got heun"):
         Config(integrator="heun")
-    with pytest.raises(TastemakerError, match="a preset among theory, default, got strong"):
+    with pytest.raises(TastemakerError, match="a preset among theory, default, quick, got strong"):
         Config(preset="strong")
     with pytest.raises(TastemakerError, match="a weighting among data, path, got even"):
         Config(weighting="even")

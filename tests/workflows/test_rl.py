@@ -1,10 +1,12 @@
 """`train drl|flow-grpo|nft|awm` with tiny numbers: what a run holds, going on bit for bit, bad input."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from small import tiny_flow
 
 from tastemaker.algorithms import awm, drl, flow_grpo, kept, nft
@@ -13,9 +15,13 @@ from tastemaker.generators.tiny_flow import load_tiny_flow
 from tastemaker.report.metrics import read_metrics
 from tastemaker.weights import shipped
 from tastemaker.workflows import tuning
+from tastemaker.workflows.configs import read_config
 from tastemaker.workflows.rl import scheme_of, train_awm, train_drl, train_flow_grpo, train_nft
 
 REWARD = """
+from pathlib import Path
+
+
 def redness(images, prompts):
     return images[:, 0].mean((1, 2)) - images[:, 1:].mean((1, 2, 3))
 
@@ -24,7 +30,17 @@ def count(images, prompts):
     return (images > 0.5).float().mean((1, 2, 3))
 
 
-redness.differentiable = True
+judged = []
+
+
+def fickle(images, prompts):
+    # its gradient is infinite from the second round on, until it is mended
+    judged.append(images.requires_grad)
+    good = sum(judged) < 2 or Path("mended").exists()
+    return redness(images, prompts) if good else (redness(images, prompts) * 0).sqrt()
+
+
+redness.differentiable = fickle.differentiable = True
 """
 GROUPS = ["groups.per_prompt=2", "groups.updates=2"]
 COMMANDS = {
@@ -149,8 +165,12 @@ def refused(capsys, *given):
     [
         ("drl", ["reward=reward.py:count"], "'count' has none. Use it with `search best-of-n`"),
         ("drl", ["guidance=2"], "expected guidance = 1 in DRL's training"),
-        ("drl", ["preset=strong"], "a preset among theory, default"),
-        ("drl", ["integrator=heun"], "an integrator among local-linear, published, euler-maruyama, native"),
+        ("drl", ["preset=strong"], "a preset among theory, default, quick, got strong"),
+        (
+            "drl",
+            ["integrator=sde"],
+            "a memoryless integrator, local-linear, published, euler-maruyama or native, as other noise",
+        ),
         (
             "flow-grpo",
             ["groups.per_prompt=1"],
@@ -169,10 +189,43 @@ def test_what_cannot_be_is_one_sentence(home, capsys, name, more, sentence):
     assert not (home / "run").exists()
 
 
+def test_a_preset_is_a_row_of_settings_and_what_is_given_beside_it_counts(home):
+    plain, theory, paper, quick = (
+        read_config(drl.Config, None, [f"preset={n}"] * bool(n)) for n in ("", *drl.PRESETS)
+    )
+    assert (plain.strength, theory.strength, paper.strength) == (1, 1, 10)
+    assert (quick.steps, quick.strength, quick.optimiser.warmup_steps) == (64, 1, 5)
+    assert quick.optimiser.max_grad_norm == math.inf and quick.steps % quick.round_steps == 0
+    own = read_config(drl.Config, None, ["preset=quick", "steps=60", "optimiser.warmup_steps=10", "strength=2"])
+    assert (own.steps, own.strength, own.integration_steps) == (60, 2, 16)
+    assert (own.optimiser.warmup_steps, own.optimiser.learning_rate) == (10, 3e-4)
+    train_drl(None, words("drl", "preset=default", "steps=2"), home / "run")
+    said = yaml.safe_load((home / "run/config.yaml").read_text())
+    assert (said["preset"], said["strength"], said["steps"]) == ("default", 10, 2)
+    assert read_config(drl.Config, home / "run/config.yaml").steps == 2
+
+
 def test_a_buffer_that_does_not_fit_is_refused_before_the_run(home, capsys, monkeypatch):
     monkeypatch.setattr(kept, "free_memory", lambda: 10**6)
     said = refused(capsys, "train", "drl", *words("drl"), "buffer=2048", "--out", "run")
     assert "of memory" in said and "are free; give a smaller buffer" in said and not (home / "run").exists()
+
+
+def test_adjoints_that_explode_end_the_run_and_leave_its_checkpoint_good(home, capsys, monkeypatch):
+    monkeypatch.setattr("tastemaker.workflows.follow._Clock.due", lambda self, step, *_: True)
+    said = refused(capsys, "train", "drl", *words("drl", "reward=reward.py:fickle"), "--out", "run")
+    assert "the adjoints of 4 of 4 trajectories are not finite" in said and "a lower strength" in said
+    assert [r["step"] for r in read_metrics(home / "run/metrics.jsonl")] == [1, 2, 3, 4]
+    (home / "mended").touch()
+    assert main(["train", "drl", "--resume", "run"]) == 0
+    whole = train_drl(None, words("drl"), home / "whole")
+    ours, theirs = state_of(home / "run"), state_of(whole.folder)
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_refl_too_refuses_a_reward_without_a_gradient(home, capsys):
+    given = ["model=model", "reward=reward.py:count", "steps=1", "--out", "run"]
+    assert "'count' has none" in refused(capsys, "train", "refl", *given) and not (home / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["flow-grpo", "nft", "awm"])

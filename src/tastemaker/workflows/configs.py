@@ -20,7 +20,8 @@ C = TypeVar("C")
 
 
 def read_config(kind: type[C], path: str | Path | None = None, overrides: Sequence[str] = ()) -> C:
-    """A `kind` from an optional YAML file and `key=value` words; what is not given keeps its default.
+    """A `kind` from an optional YAML file and `key=value` words; what is not given keeps its default, or, where
+    `preset` names a row of `kind.presets()`, what that row says.
 
     Raises UnknownName for a key that `kind` lacks, TastemakerError for a value of another type, a file that is not
     a YAML mapping, a word without `=`, and what the dataclass itself refuses.
@@ -31,7 +32,8 @@ def read_config(kind: type[C], path: str | Path | None = None, overrides: Sequen
     known = keys_of(kind)
     _refuse_unknown(values, known)
     try:
-        return TypeAdapter(kind).validate_python(_over(kind, default_values(kind), values))
+        start = _over(kind, default_values(kind), preset_values(kind, values.get("preset")))
+        return TypeAdapter(kind).validate_python(_over(kind, start, values))
     except ValidationError as error:
         raise TastemakerError(_sentence(error)) from error
 
@@ -55,6 +57,12 @@ def default_values(kind: Any) -> dict[str, Any]:
         elif f.default_factory is not MISSING:
             out[f.name] = plain(f.default_factory())
     return out
+
+
+def preset_values(kind: Any, name: Any) -> dict[str, Any]:
+    """The row of that name, of a kind that has some; a name that is not known is for the kind to refuse."""
+    rows = kind.presets() if hasattr(kind, "presets") else {}
+    return rows.get(str(name), {})
 
 
 def plain(value: Any) -> Any:
