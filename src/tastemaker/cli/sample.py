@@ -18,10 +18,14 @@ def run(
     steps: Annotated[int | None, Option(help="Sampling steps; the model's own number if not given.", min=1)] = None,
     guidance: Annotated[float | None, Option(help="1 means none; the model's own if not given.")] = None,
     batch: Annotated[int, Option(help="Pictures at a time.", min=1)] = 16,
+    guided_by: Annotated[str | None, Option(help="Steer by a reward's gradient, such as discriminator:RUN.")] = None,
+    guided_scale: Annotated[float, Option(help="How strongly: what the reward is multiplied by.")] = 1.0,
+    guided_after: Annotated[float, Option(help="From this time on; 0 is noise, 1 the picture.")] = 0.1,
     out: Annotated[Path, Option(help="The folder for the pictures.")] = Path("samples"),
 ) -> None:
     """Draw pictures; picture k depends on its prompt and seed alone."""
     seeds = parse_seeds(seed)
-    from ..workflows.sample import sample_to_folder
+    from ..workflows.sample import Steering, sample_to_folder
 
-    print(sample_to_folder(model, prompt or [], prompts, seeds, out, steps, guidance, batch))
+    by = Steering(guided_by, guided_scale, guided_after) if guided_by else None
+    print(sample_to_folder(model, prompt or [], prompts, seeds, out, steps, guidance, batch, by))

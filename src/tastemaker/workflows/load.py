@@ -7,6 +7,7 @@
 | `diffusers:PATH` | a StableDiffusion, XL, 3 or Flux pipeline folder |
 | a run's folder of one | the tuned pipeline, or the pipeline that the run began with and its adapter |
 | `sit:PATH`, `repa:PATH`, `jit:PATH`, `rae:PATH` | a released generator of ImageNet's classes; `RUN` of a tuned one |
+| `interpolate:W:RUN` | between what a run began with, W = 0, and what it tuned, W = 1 |
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..errors import TastemakerError, UnknownName
 from ..generators import jit, rae, sit
 from ..generators.class_checkpoints import description
 from ..generators.diffusers_lora import FILE as ADAPTER
+from ..generators.interpolation import interpolated
 from ..generators.tiny_flow import load_tiny_flow
 from ..protocols import Generator
 from ..rewards.table import REWARDS
@@ -41,12 +43,34 @@ def _diffusers(path: str) -> Any:
     return load(path)
 
 
+def _beginning(folder: Path) -> str:
+    """The model that a run tuned, by its name; empty where the folder does not say."""
+    config = folder / "config.yaml"
+    said = yaml.safe_load(config.read_text()) if config.is_file() else None
+    return str(said.get("model", "")) if isinstance(said, dict) else ""
+
+
+def _interpolated(said: str) -> Any:
+    """W:RUN."""
+    weight, _, run = said.partition(":")
+    try:
+        value = float(weight)
+    except ValueError:
+        value = float("nan")
+    base = _beginning(Path(run))
+    if not base or value != value:
+        raise TastemakerError(
+            "expected interpolate:W:RUN, a number and a run that tuned a model, such as interpolate:0.5:runs/drl; "
+            f"got '{said}'"
+        )
+    return interpolated(load_generator(base), load_generator(run), value)
+
+
 def _adapted(folder: Path) -> Any:
     """The pipeline that a run began with, and the adapter that it wrote."""
     from ..generators.diffusers_load import load
 
-    config = folder / "config.yaml"
-    model = str(yaml.safe_load(config.read_text()).get("model", "")) if config.is_file() else ""
+    model = _beginning(folder)
     if not model.startswith("diffusers:"):
         raise TastemakerError(
             f"{folder} holds an adapter and not what it belongs to: expected a run whose config.yaml says "
@@ -71,6 +95,7 @@ GENERATORS: dict[str, Callable[[str], Any]] = {
     "repa": _released("repa", sit.load_repa),
     "jit": _released("jit", jit.load),
     "rae": _released("rae", rae.load),
+    "interpolate": _interpolated,
 }
 ABOUT = (  # name, what it is, licence, what it needs
     ("tiny-flow", "generator of the emoji world, 64 x 64", "MIT", "shipped"),
@@ -84,6 +109,7 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("repa:PATH", "REPA, ImageNet's classes in an SD-VAE", "MIT", "its checkpoint, a VAE folder beside it"),
     ("jit:PATH", "JiT, ImageNet's classes in pixels", "MIT", "its checkpoint"),
     ("rae:PATH", "RAE, ImageNet's classes in DINOv2 latents", "MIT", "its checkpoint, decoder and statistics"),
+    ("interpolate:W:RUN", "between a run's beginning, W = 0, and its end, W = 1", "that of the run", "a tuning run"),
     ("alignment", "reward: tiny-clip's cosine of picture and words", "MIT", "shipped; words of the world"),
     ("sharpness", "reward: edges above noise", "MIT", "nothing"),
     ("harmony", "reward: agreement of hues", "MIT", "nothing"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,10 +17,13 @@ from ..data.grid import save_grid
 from ..data.images import save_image
 from ..data.prompts import read_prompts
 from ..errors import TastemakerError
-from ..generators.flow import uniform_times
-from ..protocols import Generator, Plan, Reward
+from ..generators.class_flow import ClassFlow
+from ..generators.flow import FlowGenerator, uniform_times
+from ..generators.reward_guidance import guided_by, of_predicted_picture
+from ..protocols import Condition, Generator, Plan, Reward
 from ..records import Ledger, Prompt
 from ..rewards.combine import weighted_sum
+from ..rewards.table import load_rewards
 from ..sampling import sample_batches, score
 from ..search.best_of_n import Config, search
 from ..world.grammar import evaluation_prompts
@@ -45,6 +49,28 @@ def plan_of(generator: Generator, steps: int | None) -> Plan:
     return replace(generator.plan, times=uniform_times(steps, times[0], times[-1]))
 
 
+@dataclass(frozen=True)
+class Steering:
+    """Guidance by a reward's gradient while sampling: its name, scale, first time; generators/reward_guidance."""
+
+    reward: str
+    scale: float = 1.0
+    after: float = 0.1
+
+
+def steered_generator(generator: Any, by: Steering | None) -> Any:
+    """The generator, steered where it is asked for. Raises TastemakerError for several rewards or one without a
+    gradient, and for a generator that does not answer in velocities."""
+    if by is None:
+        return generator
+    rewards = load_rewards(by.reward)
+    if len(rewards) != 1:
+        raise TastemakerError(f"expected one reward to steer by, got {by.reward}")
+    if not isinstance(generator, FlowGenerator):
+        raise TastemakerError("guidance by a reward needs a generator that answers in velocities; use best-of-n")
+    return guided_by(generator, of_predicted_picture(generator, rewards[0]), by.scale, by.after)
+
+
 def sample_to_folder(
     model: str,
     words: Sequence[str],
@@ -54,9 +80,10 @@ def sample_to_folder(
     steps: int | None = None,
     guidance: float | None = None,
     batch: int = 16,
+    by: Steering | None = None,
 ) -> Path:
     """Every prompt with every seed: OUT/000000.png ..., OUT/pictures.jsonl, OUT/grid.png."""
-    generator = load_generator(model)
+    generator = steered_generator(load_generator(model), by)
     prompts, numbers = crossed(wanted_prompts(words, file), seeds)
     check_words(generator, prompts)
     pictures = sample_batches(generator, prompts, numbers, plan_of(generator, steps), guidance, batch)
@@ -64,10 +91,13 @@ def sample_to_folder(
 
 
 def check_words(generator: Generator, prompts: Sequence[Prompt]) -> None:
-    """Raise UnknownName for a word that the generator does not know, before anything is drawn or written."""
+    """Raise UnknownName for a word that the generator does not know, and TastemakerError for a prompt without a class
+    where it draws classes; before anything is drawn or written."""
     vocabulary = getattr(generator, "vocabulary", None)
     if vocabulary is not None:
         vocabulary.encode([p.text for p in prompts])
+    if isinstance(generator, ClassFlow):
+        generator.encode_text(Condition.of(prompts))
 
 
 def crossed(prompts: Sequence[Prompt], seeds: Sequence[int]) -> tuple[list[Prompt], list[int]]:
@@ -133,8 +163,6 @@ def best_of_n_to_folder(
     out: Path,
 ) -> Path:
     """The kept pictures as `sample_to_folder` writes them, with every candidate's score, and OUT/ledger.json."""
-    from ..rewards.table import load_rewards
-
     generator, ledger = load_generator(model), Ledger()
     prompts, numbers = crossed(wanted_prompts(words, file), seeds)
     check_words(generator, prompts)

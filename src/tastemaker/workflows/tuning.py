@@ -23,9 +23,11 @@ from ..errors import TastemakerError
 from ..evaluation import drift
 from ..evaluation.intervals import bootstrap_mean, paired_difference
 from ..generators import lora
-from ..generators.checkpointing import checkpoint_tiny_flow
+from ..generators.checkpointing import checkpoint_class_flow, checkpoint_tiny_flow
+from ..generators.class_flow import ClassFlow
 from ..generators.diffusers_common import PipelineFolder
 from ..generators.diffusers_lora import adapters
+from ..generators.interpolation import Interpolated
 from ..generators.tiny_flow import TinyFlow
 from ..protocols import Reward
 from ..records import Prompt, StepRecord
@@ -54,7 +56,7 @@ def load_tunable(model: str, lora_rank: int | None = None, gradient_checkpointin
     """The generator with weights that may move: all of a tiny one or an adapter in its blocks, an adapter or all of a
     diffusers pipeline. lora_rank None: 16 for diffusers, none for others; 0: none.
 
-    Raises TastemakerError where a generator takes no adapter, MissingExtra without peft.
+    Raises TastemakerError where a generator takes no adapter or is an interpolation, MissingExtra without peft.
     """
     if model.startswith("diffusers:"):
         from ..generators.diffusers_load import load
@@ -62,10 +64,14 @@ def load_tunable(model: str, lora_rank: int | None = None, gradient_checkpointin
         rank = DIFFUSERS_RANK if lora_rank is None else lora_rank
         return load(model.partition(":")[2], lora_rank=rank or None, gradient_checkpointing=gradient_checkpointing)
     generator = load_generator(model)
+    if isinstance(generator.network, Interpolated):
+        raise TastemakerError(f"'{model}' has the weights of two generators; tune one of them, or sample from it")
     if lora_rank:
         lora.add(generator.network, lora_rank)
     if gradient_checkpointing and isinstance(generator, TinyFlow):
         checkpoint_tiny_flow(generator)
+    if gradient_checkpointing and isinstance(generator, ClassFlow):
+        checkpoint_class_flow(generator)
     return generator
 
 
@@ -91,7 +97,7 @@ def prepared(
 def opened(config: TuningConfig) -> Bench:
     """Generator, reward, training prompts and held-out rewards of a configuration."""
     generator = load_tunable(config.model, config.lora_rank, config.gradient_checkpointing)
-    prompts = read_prompts(config.prompts) if config.prompts else training_prompts(config.seed)
+    prompts = read_prompts(config.prompts) if config.prompts else own_prompts(generator, config.seed)
     check_words(generator, prompts)
     reward = one_reward(load_rewards(config.reward), generator, prompts)
     return Bench(generator, reward, prompts, held_out_rewards(config, reward))
@@ -102,6 +108,13 @@ def held_out_rewards(config: TuningConfig, reward: Reward) -> list[Reward]:
     names = [n.strip() for n in config.watch.held_out.split(",") if n.strip()]
     trained = {reward.name, *config.reward.split(","), *reward.name.split("+")}
     return [r for r in load_rewards(names) if r.name not in trained] if names else []
+
+
+def own_prompts(generator: Any, seed: int) -> list[Prompt]:
+    """Where no prompts are given: every class of a generator of classes once, or prompts of the world."""
+    if isinstance(generator, ClassFlow):
+        return [Prompt(str(label), label=label) for label in range(generator.classes)]
+    return training_prompts(seed)
 
 
 def training_prompts(seed: int, count: int = 2000, without: Sequence[Prompt] = ()) -> list[Prompt]:
@@ -184,8 +197,10 @@ class Together:
 
 
 def watch_of(bench: Bench, config: TuningConfig) -> Watch:
-    """On the world's evaluation prompts, or on the prompts that were given."""
+    """On the world's evaluation prompts, on the prompts that were given, or on classes from first to last."""
     prompts = list(bench.prompts) if config.prompts else evaluation_prompts(8, seed=1)
+    if isinstance(bench.generator, ClassFlow):
+        prompts = list(bench.prompts[:: max(1, len(bench.prompts) // config.watch.pictures)])
     return Watch(bench.generator, bench.reward, bench.held_out, prompts, config.watch, drift.figures)
 
 
