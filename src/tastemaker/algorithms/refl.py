@@ -40,9 +40,9 @@ from .tuning import TuningConfig
 class Config(TuningConfig):
     """ReFL: how long, how strongly, through which steps."""
 
-    reward_weight: float = 0.5
+    reward_weight: float = 0.03
     """lambda: how much the reward counts beside the pretraining loss"""
-    margin: float = 2.0
+    margin: float = 1.0
     """the standardised reward above which there is no more gradient"""
     reward_mean: float = 0.0
     """of the reward on the untuned generator; `train refl` measures it"""
@@ -50,14 +50,16 @@ class Config(TuningConfig):
     """its standard deviation"""
     guidance: float = 1.0
     """of the training's own trajectories; 1: none, as in the release; more makes each step twice as long"""
-    first_late: float = 0.25
+    first_late: float = 0.75
     """the earliest step that may carry the gradient, as a share of the sampling steps, in [0, 1)"""
     pretraining_weight: float = 1.0
     """of the loss on captioned pictures; 0 is the released code's form"""
+    steps: int = 120
+    """optimiser steps"""
     seed: int = 0
     """of prompts, noise and steps"""
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(learning_rate=3e-4, warmup_steps=5, ema_decay=0.95)
+        default_factory=lambda: OptimiserConfig(learning_rate=1e-4, warmup_steps=5, ema_decay=0.95)
     )
 
     def __post_init__(self) -> None:
