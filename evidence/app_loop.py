@@ -45,6 +45,7 @@ from .simulated_pool import build
 PASSWORD = "simulated people"
 RATERS = ("ann", "bob", "eve")
 REWARD = ("frozen_share=1", "validation_share=0.2", "test_share=0.2", "optimiser.learning_rate=1e-3")  # few votes
+FOLLOW = ("reward_weight=0.1",)  # a firmer pull than the default: what few votes teach is faint
 RESULT = Path(__file__).parent / "results" / "app_loop.json"
 
 
@@ -181,7 +182,7 @@ def main() -> None:
         tastemaker("train", "reward-model", "--data", path("votes"), *REWARD, *resume)
     if not path("tuned", "result.json").is_file():
         resume = ["--resume", path("tuned")] if path("tuned").is_dir() else ["--out", path("tuned")]
-        tastemaker("train", "refl", f"reward=preference:{path('reward')}", *resume)
+        tastemaker("train", "refl", f"reward=preference:{path('reward')}", *FOLLOW, *resume)
     judged = evaluation_prompts(17, seed=4)
     file = write_prompts(path("judged.jsonl"), judged)
     for name, model in (("base", "tiny-flow"), ("after", path("tuned"))):

@@ -4,20 +4,20 @@
 
 1. A reward model learns from more and more votes, 300 to 137,010 as in the paper, and is measured against the
    ceiling: who knows every picture's worth foretells a vote no more often. Beside it: scorers that need no votes.
+   Heads on frozen towers learn from each size; the largest then trains half of the towers too, and stands in both
+   forms.
 2. ReFL, DRaFT, RAFT, reward-weighted and filtered training follow the model of 17,790 votes. Raters compare each
    with the base on the same prompts and seeds; Frechet distance to clean drawings and diversity stand beside.
 
 Raters see pixels only, and two of them agree on 65.3 % of pairs, as the paper's do. All figures are expectations over
-the raters' known chances, so that only prompts, pictures and training vary: three seeds of votes, two of tuning. Each
-finished training writes its row under results/partial/ and is not done again; pictures and runs are kept in the cache
-(about 4 GB).
+the raters' known chances, so that only prompts, pictures and training vary: three seeds. Each training writes its
+row under results/partial/ when it ends and is not done again; pictures and runs are kept in the cache (about 4 GB).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from torch import Tensor
 from tastemaker import load_reward
 from tastemaker.evaluation.intervals import bootstrap_mean, paired_difference
 from tastemaker.records import Interval
+from tastemaker.report.metrics import read_metrics
 from tastemaker.workflows.files import write_json
 
 from . import imagereward_model as model
@@ -41,25 +42,33 @@ RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m evidence.imagereward"
 FOLLOWED = 1186  # prompts whose votes made the model that is followed
 SEEDS = (0, 1, 2)
-TUNED = (0, 1)  # seeds of the tuning: fifteen runs take two hours on two cores, ten were made
 MEASURED = {"drawn": DRAWN, "own": OWN}
 SIZES = (20, 154, 1186, 9134)  # prompts of 15 pairs; the last are 137,010 votes, the paper has 136,892
 PAPER = {"accuracy": 0.6514, "refl_win_rate": 0.5841}  # Table 4; Fig. 7
 
 
 def once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The row in the file, or made now and written, with its seconds."""
+    """The row in the file, or made now and written."""
     if not path.is_file():
-        began = time.time()
-        made = make()
-        write_json(path, made | {"seconds": round(time.time() - began)})
+        write_json(path, make())
     return json.loads(path.read_text())
+
+
+def seconds_of(run: Path) -> int:
+    """Of its training steps."""
+    return round(sum(record["seconds"] for record in read_metrics(run / "metrics.jsonl")))
+
+
+def measured(pool: Pool, folder: Path) -> dict[str, list[float]]:
+    """Each measured prompt's accuracy by the model in the folder, for both sets of MEASURED."""
+    reward = load_reward(f"preference:{folder}")
+    return {k: model.accuracies(pool, reward, rows).round(5).tolist() for k, rows in MEASURED.items()}
 
 
 def curve(
     pool: Pool, read: Tensor, sizes: tuple[int, ...], seeds: tuple[int, ...], cache: Path, partial: Path
 ) -> dict[int, np.ndarray]:
-    """Votes -> (S, 2, P): each measured prompt's accuracy by the model of each seed, for both sets of MEASURED."""
+    """Votes -> (S, 2, P): accuracies by the model of each seed, its towers frozen."""
     found: dict[int, np.ndarray] = {}
     for size in sizes:
         rows = []
@@ -67,17 +76,31 @@ def curve(
 
             def learned(size: int = size, seed: int = seed) -> dict[str, Any]:
                 folder = model.train(pool, read, size, seed, cache / f"model-{size}-{seed}")
-                reward = load_reward(f"preference:{folder}")
-                by_prompt = {
-                    k: model.accuracies(pool, reward, rows).round(5).tolist() for k, rows in MEASURED.items()
-                }
-                return {"votes": size * model.PAIRS, "seed": seed, **by_prompt}
+                about = {"votes": size * model.PAIRS, "seed": seed, "seconds": seconds_of(folder)}
+                return about | measured(pool, folder)
 
             kept = once(partial / f"{NAME}-votes-{size}-{seed}.json", learned)
             rows.append([kept[k] for k in MEASURED])
             print(f"{size * model.PAIRS} votes, seed {seed}: {np.mean(kept['drawn']):.4f}", flush=True)
         found[size * model.PAIRS] = np.array(rows)
     return found
+
+
+def with_towers(pool: Pool, size: int, seeds: tuple[int, ...], cache: Path, partial: Path) -> np.ndarray:
+    """(S, 2, P): as `curve`, after the towers were trained on the same votes as well."""
+    rows = []
+    for seed in seeds:
+
+        def learned(seed: int = seed) -> dict[str, Any]:
+            begun = cache / f"model-{size}-{seed}"
+            folder = model.train_towers(pool, begun, size, seed, cache / f"towers-{size}-{seed}")
+            about = {"votes": size * model.PAIRS, "seed": seed, "seconds": seconds_of(folder)}
+            return about | measured(pool, folder)
+
+        kept = once(partial / f"{NAME}-towers-{size}-{seed}.json", learned)
+        rows.append([kept[k] for k in MEASURED])
+        print(f"{size * model.PAIRS} votes, with the towers, seed {seed}: {np.mean(kept['drawn']):.4f}", flush=True)
+    return np.array(rows)
 
 
 def tune_all(pool: Pool, size: int, seeds: tuple[int, ...], cache: Path, partial: Path) -> dict[str, Any]:
@@ -94,6 +117,7 @@ def tune_all(pool: Pool, size: int, seeds: tuple[int, ...], cache: Path, partial
                 return {
                     "method": method, "seed": seed, "win_rate": float(won.mean()), "steps": result["steps"],
                     "stopped_early": result["stopped_early"], "right": float(made.right.mean()),
+                    "seconds": seconds_of(folder),
                 }  # fmt: skip
 
             about = once(partial / f"{NAME}-{method}-{seed}.json", trained)
@@ -136,23 +160,29 @@ def compare(pool: Pool, made: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def rows_of(learned: dict[int, np.ndarray], pool: Pool, compared: dict[str, Any], seeds: tuple[int, ...]) -> list:
+def rows_of(
+    learned: dict[int, np.ndarray],
+    towers: np.ndarray,
+    pool: Pool,
+    compared: dict[str, Any],
+    seeds: tuple[int, ...],
+) -> list:
     rows = []
-    for k, (kind, measured) in enumerate(MEASURED.items()):
-        best = model.best_accuracies(pool, measured)
+    for k, (kind, place) in enumerate(MEASURED.items()):
+        best = model.best_accuracies(pool, place)
         by_votes = {n: list(found[:, k]) for n, found in learned.items()}
         grown = {
             str(n): {"accuracy": model.mean_of(found), "share": model.share_of(found, best)}
             for n, found in by_votes.items()
         }
-        ceiling, last = model.mean_of([best]), by_votes[max(by_votes)]
+        ceiling, last = model.mean_of([best]), list(towers[:, k])
         scorers = {
-            name: model.mean_of([model.accuracies(pool, load(), measured)]) for name, load in model.SCORERS.items()
+            name: model.mean_of([model.accuracies(pool, load(), place)]) for name, load in model.SCORERS.items()
         }
         shares = [float(found.mean() / best.mean()) for found in last]
-        beside = {"votes": max(by_votes), "ceiling": ceiling, "by_votes": grown, "scorers": scorers}
+        beside = {"votes": max(by_votes), "ceiling": ceiling, "towers_frozen": grown, "scorers": scorers}
         end = "" if kind == "drawn" else "_on_generated_pictures"
-        share, accuracy = grown[str(max(by_votes))]["share"], grown[str(max(by_votes))]["accuracy"]
+        share, accuracy = model.share_of(last, best), model.mean_of(last)
         target = 0.97 if kind == "drawn" else None
         rows += [
             row(f"reward_model_share_of_ceiling{end}", share, shares, seeds, COMMAND, target, beside),
@@ -164,7 +194,7 @@ def rows_of(learned: dict[int, np.ndarray], pool: Pool, compared: dict[str, Any]
         target, paper = (0.60, PAPER["refl_win_rate"]) if method == "refl" else (None, None)
         beside = {k: v for k, v in found.items() if k not in ("win_rate", "per_seed")} | {"base": compared["base"]}
         rows.append(
-            row(f"{method}_win_rate", found["win_rate"], found["per_seed"], TUNED, COMMAND, target, beside, paper)
+            row(f"{method}_win_rate", found["win_rate"], found["per_seed"], seeds, COMMAND, target, beside, paper)
         )
     return rows
 
@@ -181,8 +211,9 @@ def main() -> None:
     partial.mkdir(parents=True, exist_ok=True)
     pool = build(DRAWN.stop + round(1.1 * sizes[-1]), given.cache / "pictures")
     learned = curve(pool, model.read_pictures(pool, given.cache / "pictures"), sizes, seeds, given.cache, partial)
-    compared = compare(pool, tune_all(pool, min(FOLLOWED, sizes[-1]), seeds[: len(TUNED)], given.cache, partial))
-    rows = rows_of(learned, pool, compared, seeds)
+    towers = with_towers(pool, sizes[-1], seeds, given.cache, partial)
+    compared = compare(pool, tune_all(pool, min(FOLLOWED, sizes[-1]), seeds, given.cache, partial))
+    rows = rows_of(learned, towers, pool, compared, seeds)
     out = given.cache if given.quick else RESULTS
     write_rows(out / f"{NAME}.json", rows)
     draw_figure(json.loads((out / f"{NAME}.json").read_text()), out / f"{NAME}.png")

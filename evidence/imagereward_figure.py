@@ -24,17 +24,21 @@ def draw_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Whiskers and bands are 95 % intervals."""
     by_claim = {r["claim"]: r for r in rows}
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    votes_panel(left, by_claim["reward_model_share_of_ceiling"])
+    votes_panel(left, by_claim["reward_model_share_of_ceiling"], by_claim["reward_model_accuracy"])
     wins_panel(right, {m: by_claim[f"{m}_win_rate"] for m in LABELS})
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-def votes_panel(axis: Any, share: Mapping[str, Any]) -> None:
-    grown = {int(n): v["accuracy"] for n, v in share["beside"]["by_votes"].items()}
+def votes_panel(axis: Any, share: Mapping[str, Any], last: Mapping[str, Any]) -> None:
+    grown = {int(n): v["accuracy"] for n, v in share["beside"]["towers_frozen"].items()}
     n = sorted(grown)
-    axis.plot(n, [grown[k]["value"] for k in n], marker="o", color="#4c78a8", label="learned from votes")
+    axis.plot(
+        n, [grown[k]["value"] for k in n], marker="o", color="#4c78a8", label="learned from votes, towers frozen"
+    )
     axis.fill_between(n, [grown[k]["low"] for k in n], [grown[k]["high"] for k in n], color="#4c78a8", alpha=0.2)
+    reach = [[last["value"] - last["low"]], [last["high"] - last["value"]]]
+    axis.errorbar(n[-1:], [last["value"]], yerr=reach, marker="s", color="#e45756", label="towers trained as well")
     ceiling = share["beside"]["ceiling"]["value"]
     axis.axhline(ceiling, color="black", linestyle=":", label=f"ceiling {ceiling:.3f}")
     scorers = {k: v["value"] for k, v in share["beside"]["scorers"].items()}

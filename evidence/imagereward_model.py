@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from tastemaker.picture_bytes import from_bytes
 from tastemaker.protocols import Reward
 from tastemaker.randomness import stream
 from tastemaker.records import Interval
+from tastemaker.rewards.preference import load_scorer
 from tastemaker.rewards.tiny_clip_scorer import FrozenTowers, HeadConfig, new_on
 from tastemaker.workflows.judged import Judged
-from tastemaker.workflows.reward_model import Learner, learn, some_pictures
+from tastemaker.workflows.reward_model import Learner, Start, learn, some_pictures, squares
 from tastemaker.world.check import WorldCheck
 
 from .simulated_pool import CHUNK, EACH, GENERATED, A, Pool, expected_accuracy, stored
@@ -61,6 +63,19 @@ def config(prompts: int, seed: int) -> Config:
     )
 
 
+def config_of_towers(prompts: int, seed: int) -> Config:
+    """At most half a pass over the votes, by small steps: the second half of the towers' blocks moves as well."""
+    settings, steps = config(prompts, seed), min(500, prompts * PAIRS // 128)
+    return replace(
+        settings,
+        steps=steps,
+        frozen_share=0.4,
+        validate_every=100,
+        patience=steps,
+        optimiser=replace(settings.optimiser, learning_rate=1.5e-4, cosine_steps=steps, ema_decay=0.97),
+    )
+
+
 def chosen_rows(pool: Pool, prompts: int, seed: int) -> list[int]:
     """Which prompts are voted on: those with the generator's pictures first, in the seed's order."""
     rows = stream(seed, purpose="prompts to vote on").permutation(pool.unseen()).tolist()
@@ -81,9 +96,7 @@ def read_pictures(pool: Pool, cache: Path) -> Tensor:
 
 
 def train(pool: Pool, read: Tensor, prompts: int, seed: int, folder: Path) -> Path:
-    """A reward model from one vote on each pair of so many prompts; taken up again where it was left."""
-    if (folder / "result.json").is_file():
-        return folder
+    """A reward model from one vote on each pair of so many prompts, with the towers as they are."""
 
     def start(settings: Config, judged: Judged, parts: Mapping[str, list[Pair]]) -> Learner:
         shape = HeadConfig(settings.width, settings.depth, settings.members)
@@ -92,9 +105,27 @@ def train(pool: Pool, read: Tensor, prompts: int, seed: int, folder: Path) -> Pa
         scorer.standardise(some_pictures(judged, parts["train"]))
         return Learner(scorer, FrozenTowers(scorer), lambda name: read[pool.place(name)])
 
-    pairs = pool.votes(chosen_rows(pool, prompts, seed), seed)
-    begun = folder if (folder / "config.yaml").is_file() else None
-    learn(Judged(tuple(pairs), pool.picture, pool.ceiling), start, config(prompts, seed), folder, begun)
+    return carried_out(pool, prompts, seed, start, config(prompts, seed), folder)
+
+
+def train_towers(pool: Pool, begun: Path, prompts: int, seed: int, folder: Path) -> Path:
+    """The same votes again: the model that `train` wrote in `begun` goes on, with its towers."""
+
+    def start(settings: Config, judged: Judged, parts: Mapping[str, list[Pair]]) -> Learner:
+        scorer = load_scorer(begun)
+        scorer.freeze(settings.frozen_share)
+        scorer.network.heads.requires_grad_(True)
+        return Learner(scorer, scorer, squares(judged.pictures, scorer.read))
+
+    return carried_out(pool, prompts, seed, start, config_of_towers(prompts, seed), folder)
+
+
+def carried_out(pool: Pool, prompts: int, seed: int, start: Start, settings: Config, folder: Path) -> Path:
+    """Taken up again where it was left."""
+    if not (folder / "result.json").is_file():
+        pairs = pool.votes(chosen_rows(pool, prompts, seed), seed)
+        begun = folder if (folder / "config.yaml").is_file() else None
+        learn(Judged(tuple(pairs), pool.picture, pool.ceiling), start, settings, folder, begun)
     return folder
 
 
