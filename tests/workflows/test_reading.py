@@ -122,7 +122,7 @@ def test_a_picture_that_no_view_can_take_is_left_out_by_name(tmp_path):
 
 def test_reading_goes_on_ahead_and_no_further_and_ends_with_its_reader(tmp_path, monkeypatch):
     begun = []
-    monkeypatch.setattr(reading, "_read", lambda path, looks: begun.append(path))
+    monkeypatch.setattr(reading, "_read", lambda content, looks, where: begun.append(where))
     picture().save(tmp_path / "a.png")
     job = list_jobs(tmp_path / "a.png")[0]
     ahead = reading.read_ahead([replace(job, index=i) for i in range(50)], (None,), 5)

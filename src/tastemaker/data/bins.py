@@ -152,8 +152,8 @@ def make_bins(
     quantiles = torch.lerp(ordered[low], ordered[(low + 1).clamp_max(len(ordered) - 1)], place - low)
     counts = torch.bucketize(ordered, inner, right=True).bincount(minlength=bins)
     missing = len(scores) - len(ordered)
-    listed: list[tuple[Any, ...]] = [tuple(part.tolist()) for part in (inner, quantiles, counts)]
-    return Bins(reward, provenance, rule.__name__, *listed, missing)
+    edges, shares, filled = tuple(inner.tolist()), tuple(quantiles.tolist()), tuple(counts.tolist())
+    return Bins(reward, provenance, rule.__name__, edges, shares, filled, missing)
 
 
 def bins_of(bins: Sequence[Bins], scores: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def _members(path: Path) -> dict[str, dict[str, Source]]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                key, suffix = _split_key(member.name)
+                key, suffix = split_key(member.name)
                 if member.isreg() and not member.issparse():
                     samples.setdefault(key, {})[suffix] = Source(path, member.offset_data, member.size, member.name)
     except tarfile.TarError as error:
@@ -154,7 +154,8 @@ def _members(path: Path) -> dict[str, dict[str, Source]]:
     return samples
 
 
-def _split_key(name: str) -> tuple[str, str]:
+def split_key(name: str) -> tuple[str, str]:
+    """(key, suffix in small letters) of a tar's member."""
     match = re.match(r"((?:.*/)?[^/.]+)(\.[^/]*)?$", name)
     return (match[1], (match[2] or "").lower()) if match else (name, "")
 
@@ -173,14 +174,25 @@ def _add_sample(
 
 
 def _tar_row(picture: Source, words: Source, caption: str) -> Row:
+    suffix = ".txt" if words.name.lower().endswith(".txt") else ".json"
     try:
-        text = words.read().decode("utf-8-sig")
-        found: Any = {caption: text} if words.name.lower().endswith(".txt") else json.loads(text)
+        text, label = read_words(words.read(), suffix, caption, str(words))
+    except TastemakerError as error:
+        return Row(picture, "", None, str(error))
+    return Row(picture, text, label)
+
+
+def read_words(content: bytes, suffix: str, caption: str, where: str) -> tuple[str, str | None]:
+    """(words with single spaces, label or None) of a .txt, or of a .json under `caption` and `label`. Raises
+    TastemakerError naming `where` they stand if there are none."""
+    try:
+        text = content.decode("utf-8-sig")
+        found: Any = {caption: text} if suffix == ".txt" else json.loads(text)
         value, label = found[caption], found.get("label")
-    except (TastemakerError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        return Row(picture, "", None, f"cannot read the caption {words}: {error}")
-    except (KeyError, TypeError, AttributeError):
-        return Row(picture, "", None, f"{words} has no `{caption}`")
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TastemakerError(f"cannot read the caption {where}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TastemakerError(f"{where} has no `{caption}`") from error
     if not isinstance(value, str) or not value.strip():
-        return Row(picture, "", None, f"{words}: expected words under `{caption}`, got {value!r}")
-    return Row(picture, " ".join(value.split()), None if label is None else str(label))
+        raise TastemakerError(f"{where}: expected words under `{caption}`, got {value!r}")
+    return " ".join(value.split()), None if label is None else str(label)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import os
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ HELD = 4  # batches of pictures kept waiting for others of their size
 READERS = min(8, max(1, (os.cpu_count() or 1) // 2))  # threads; the other half of the processors is the network's
 
 Look = View | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def batches(
     for job, coming in read_ahead(jobs, looks, batch):
         try:
             read = coming.result()
-            seen = read.seen or _seen(decode_image(read.content, str(job.path)), looks, job.path)
+            seen = decoded(read, looks, str(job.path))
         except TastemakerError as error:
             errors[job.index] = str(error)
             continue
@@ -80,10 +82,23 @@ def batches(
 
 def read_ahead(jobs: Sequence[Job], looks: Sequence[Look], ahead: int) -> Iterator[tuple[Job, Future[Read]]]:
     """In the order of the jobs, `ahead` of which are being read or wait to be taken."""
-    pool, coming = ThreadPoolExecutor(READERS, "read"), deque[tuple[Job, Future[Read]]]()
+    return ahead_of(jobs, lambda job: _read(read_bytes(job.path), looks, str(job.path)), ahead)
+
+
+def decode_ahead(
+    contents: Iterable[tuple[T, bytes, str]], looks: Sequence[Look], ahead: int
+) -> Iterator[tuple[T, Future[Read]]]:
+    """As `read_ahead`, of (anything, a file's bytes, its name for messages)."""
+    for item, coming in ahead_of(contents, lambda one: _read(one[1], looks, one[2]), ahead):
+        yield item[0], coming
+
+
+def ahead_of(items: Iterable[T], make: Callable[[T], Read], ahead: int) -> Iterator[tuple[T, Future[Read]]]:
+    """`make(item)` in other threads, in the order of the items; an item is taken when its turn is `ahead` away."""
+    pool, coming = ThreadPoolExecutor(READERS, "read"), deque[tuple[T, Future[Read]]]()
     try:
-        for job in jobs:
-            coming.append((job, pool.submit(_read, job.path, looks)))
+        for item in items:
+            coming.append((item, pool.submit(make, item)))
             if len(coming) > ahead:
                 yield coming.popleft()
         while coming:
@@ -92,12 +107,17 @@ def read_ahead(jobs: Sequence[Job], looks: Sequence[Look], ahead: int) -> Iterat
         pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, looks: Sequence[Look]) -> Read:
-    content = read_bytes(path)
+def _read(content: bytes, looks: Sequence[Look], where: str) -> Read:
     picture = plain_picture(content)
     if picture is None:
         return Read(content, content_hash(content), {})
-    return Read(b"", content_hash(content), _seen(picture, looks, path))
+    return Read(b"", content_hash(content), _seen(picture, looks, where))
+
+
+def decoded(read: Read, looks: Sequence[Look], where: str) -> dict[Look, Tensor]:
+    """The picture by each look, also of a file that is not plain; for one thread only. Raises TastemakerError where
+    it is no picture."""
+    return read.seen or _seen(decode_image(read.content, where), looks, where)
 
 
 def plain_picture(content: bytes) -> Image.Image | None:
@@ -113,11 +133,13 @@ def plain_picture(content: bytes) -> Image.Image | None:
     return picture if picture.mode == "RGB" and upright and "transparency" not in picture.info else None
 
 
-def _seen(picture: Image.Image | Tensor, looks: Sequence[Look], path: Path) -> dict[Look, Tensor]:
+def _seen(picture: Image.Image | Tensor, looks: Sequence[Look], where: str) -> dict[Look, Tensor]:
     try:
         return {look: _by(look, picture) for look in looks}
     except Exception as error:  # a view may be anybody's; a picture of 1 x 3000 may leave nothing to resize
-        raise TastemakerError(f"cannot bring {path} to the rewards' size: {type(error).__name__}: {error}") from error
+        raise TastemakerError(
+            f"cannot bring {where} to the rewards' size: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _by(look: Look, picture: Image.Image | Tensor) -> Tensor:

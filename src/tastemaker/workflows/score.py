@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.datasets import read_table
 from ..data.files import read_text
@@ -50,7 +50,7 @@ def score_folder(
     with _progress(console) as bar, closing(batches(jobs, batch, hashes, errors, looks)) as ready_batches:
         task = bar.add_task("scoring", total=len(jobs))
         for ready, seen in ready_batches:
-            values = _score(rewards, seen, [Prompt(job.prompt) for job in ready])  # (b, R)
+            values = score_seen(rewards, seen, [Prompt(job.prompt) for job in ready])  # (b, R)
             rows.update({job.index: row for job, row in zip(ready, values)})
             bar.update(task, completed=len(rows) + len(errors))
     if not rows:
@@ -76,11 +76,21 @@ def look_of(reward: Reward) -> Look:
     return getattr(reward, "view", None) if hasattr(reward, "score_pixels") else None
 
 
-def _score(rewards: Sequence[Reward], seen: dict[Look, Tensor], prompts: Sequence[Prompt]) -> Tensor:
-    """(b, R) of pictures by each look, (b, 3, H, W) or (b, 3, S, S)."""
-    pixels: dict[object, Tensor] = {look: images for look, images in seen.items() if look is not None}
-    columns = [score_checked(reward, seen[look_of(reward)], prompts, shared=pixels).cpu() for reward in rewards]
+def score_seen(rewards: Sequence[Reward], seen: dict[Look, Tensor], prompts: Sequence[Prompt]) -> Tensor:
+    """(b, R) of pictures by each look, (b, 3, H, W) or (b, 3, S, S), on the host. Raises as `score_checked` does."""
+    columns = []
+    for reward in rewards:
+        look, device = look_of(reward), _device(reward)
+        pixels = seen[look].to(device)
+        shared: dict[object, Tensor] = {} if look is None else {look: pixels}
+        columns.append(score_checked(reward, pixels, prompts, shared=shared).cpu())
     return torch.stack(columns, 1)
+
+
+def _device(reward: Reward) -> torch.device:
+    network = getattr(reward, "network", None)
+    weights = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return torch.device("cpu") if weights is None else weights.device
 
 
 def list_jobs(path: str | Path, prompts: Mapping[str, str] | str | None = None) -> list[Job]:
