@@ -6,6 +6,9 @@ from tastemaker.encoders.tiny_clip import TinyClip, TowerConfig
 from tastemaker.encoders.words import Vocabulary
 from tastemaker.generators.networks import NetworkConfig
 from tastemaker.generators.tiny_flow import TinyFlow
+from tastemaker.generators.tiny_masked import TinyMasked
+from tastemaker.generators.token_network import TokenNetworkConfig
+from tastemaker.generators.vq import Tokenizer, TokenizerConfig
 from tastemaker.world.grammar import vocabulary
 
 
@@ -43,3 +46,17 @@ def kept_bytes(work):
         held = work()
     assert held.requires_grad
     return sum(sizes.values())
+
+
+def tiny_tokenizer(size=16, seed=0):
+    config = TokenizerConfig(size=size, factor=4, bits=6, channels=8)
+    tokenizer = Tokenizer.new(config, seed)
+    return shaken(tokenizer, seed, 0.05)
+
+
+def tiny_masked(size=16, seed=0, scale=0.05):
+    """16 tokens of 64 codes."""
+    config = TokenNetworkConfig(side=size // 4, bits=6, width=32, depth=1, heads=1)
+    generator = TinyMasked.new(config, tiny_tokenizer(size, seed), Vocabulary(vocabulary(), 12), seed)
+    shaken(generator.network, seed, scale)
+    return generator

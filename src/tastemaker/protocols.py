@@ -71,7 +71,7 @@ class Transition:
 class Plan:
     """How a trajectory runs; read by `advance` and `log_prob` alike."""
 
-    sampler: Callable[..., Transition]  # a function of generators.samplers, or of a masked-token family
+    sampler: Callable[..., Any]  # a function of generators.samplers, or of generators.unmasking
     times: tuple[float, ...]  # T + 1 values, from (near) 0 = noise up to 1 = data
     eta: float = 0.0  # strength of the noise that a stochastic sampler adds; its docstring gives the unit
     temperature: float = 1.0  # of masked-token draws

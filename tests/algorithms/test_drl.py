@@ -171,11 +171,13 @@ def test_the_threshold_follows_its_equation():
 
 
 def test_every_epoch_takes_each_trajectory_once():
-    config = Config(buffer=12, batch_size=4, epochs=2)
-    steps = [batch_rows(12, config, step).tolist() for step in range(12)]
+    config = Config(buffer=24, batch_size=8, epochs=2)
+    steps = [batch_rows(config, step).tolist() for step in range(12)]
     for first in (0, 3, 6, 9):
-        assert sorted(sum(steps[first : first + 3], [])) == list(range(12))
+        assert sorted(sum(steps[first : first + 3], [])) == list(range(24))
     assert len({tuple(s) for s in steps}) == 12
+    halves = [[row < 12 for row in s] for s in steps]
+    assert all(half == [True] * 4 + [False] * 4 for half in halves)  # two processes have as many rows each
 
 
 def test_the_mask_leaves_out_the_loudest_tenth():
@@ -231,9 +233,12 @@ def test_free_memory_is_known_here():
 def test_pictures_without_a_reward_are_left_out():
     store = Kept()
     generator, records = run(NoDogs(), store=store, steps=3)
-    count = records[0].values["no_score"]
-    assert 0 < count < 8 and store.tensors["x"].shape[1] == 8 - records[-1].values["no_score"]
+    count, sound, x = records[0].values["no_score"], store.tensors["sound"], store.tensors["x"]
+    assert 0 < count < 8 and sound.sum() == 8 - records[-1].values["no_score"]
+    assert x[:, ~sound].abs().max() == 0 < x[:, sound].abs().max()
     assert all(math.isfinite(r.values["gradient_norm"]) for r in records)
+    _, records = run(NoDogs(), buffer=8, batch_size=8, time_share=1.0, steps=1, quantile=1.0)
+    assert records[0].values["kept_share"] == pytest.approx(1 - records[0].values["no_score"] / 8)
     with pytest.raises(TastemakerError, match="'redness' gave no score for any of the 8 pictures"):
         run(NoDogs(), prompts=PROMPTS[1:])
 

@@ -222,7 +222,9 @@ def test_the_pretraining_loss_is_added_and_0_leaves_it_out():
     def batches():
         return Batches(clean_world(0, 16), 6, 0)
 
-    full, records = run(Quadratic(), batches=batches(), steps=1, reward_weight=0.5, pretraining_weight=2.0)
+    full, records = run(
+        Quadratic(), batches=batches(), steps=1, reward_weight=0.5, margin=2.0, pretraining_weight=2.0
+    )
     values = records[0].values
     images = late_preview(small_flow(), *_first_step(), values["late_step"])
     reward_part = 0.5 * hinge(Quadratic().score(images, PROMPTS), 2.0).mean()

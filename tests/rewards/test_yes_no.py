@@ -1,16 +1,11 @@
 """Yes and no from an endpoint: the arithmetic, a local server that misbehaves, and pictures that arrive whole."""
 
-import base64
-import io
-import json
 import math
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from judge_server import brightness, listed, reply, serving
 
 from tastemaker.errors import TastemakerError
 from tastemaker.records import Prompt
@@ -19,10 +14,6 @@ from tastemaker.rewards.orm import load_orm
 from tastemaker.rewards.table import load_reward
 from tastemaker.rewards.vqa import ORM, VQA, YesNo, load_vqa, odds, probability
 from tastemaker.rewards.yes_no import answer_log_prob, answers, log_odds, sequence_probability
-
-
-def listed(**shares):
-    return {token.replace("_", " "): math.log(p) for token, p in shares.items()}
 
 
 def test_spellings_are_added_and_the_rest_is_bounded():
@@ -47,58 +38,10 @@ def test_logits_far_from_zero_lose_nothing():
     torch.testing.assert_close(sequence_probability(two, [1, 2]), torch.tensor([0.25]))
 
 
-class Judge(BaseHTTPRequestHandler):
-    """Answers as `server.script` says: a function (request, times this request was seen) -> (status, body)."""
-
-    def do_GET(self):
-        self.answer(200, {"data": [{"id": name} for name in self.server.models]})
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        key = json.dumps(asked["messages"])
-        with self.server.lock:
-            self.server.seen[key] = self.server.seen.get(key, 0) + 1
-            self.server.asked.append((asked, dict(self.headers)))
-            self.server.busy += 1
-            self.server.most = max(self.server.most, self.server.busy)
-        status, body = self.server.script(asked, self.server.seen[key])
-        with self.server.lock:
-            self.server.busy -= 1
-        self.answer(status, body)
-
-    def answer(self, status, body):
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server():
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
-    made.lock, made.seen, made.asked, made.busy, made.most = threading.Lock(), {}, [], 0, 0
-    made.models, made.url = ["judge"], f"http://127.0.0.1:{made.server_port}/v1"
-    made.script = lambda asked, times: (200, reply(listed(Yes=0.5, yes=0.25, No=0.125)))
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield made
-    made.shutdown()
-    made.server_close()
-
-
-def reply(tokens):
-    top = [{"token": t, "logprob": v} for t, v in tokens.items()]
-    return {"choices": [{"logprobs": {"content": [{**top[0], "top_logprobs": top}]}}]}
-
-
-def brightness(asked):
-    """The mean of the picture that arrived, 0 to 1."""
-    url = asked["messages"][0]["content"][0]["image_url"]["url"]
-    picture = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
-    return float(np.asarray(picture).mean() / 255)
+    with serving() as made:
+        yield made
 
 
 def fast(server, name="vqa", **more):

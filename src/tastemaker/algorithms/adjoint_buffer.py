@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import TastemakerError
 from ..protocols import Condition, Plan, Reward, State
+from ..ranks import gather
 from ..records import Prompt
 from .memoryless import Scheme, adjoints
 from .rollout import judge
@@ -92,25 +93,27 @@ def burst_at(norms: Tensor) -> Tensor:
     return torch.where(bad, torch.arange(len(norms))[:, None], -1).amax(0)
 
 
-def sound_only(parts: Sequence[dict[str, Tensor]], name: str) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The trajectories that can be trained on: x and adjoint (T, N, ...), all else (N,); and figures of the round.
+def checked(parts: Sequence[dict[str, Tensor]], name: str) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The buffer: x and adjoint (T, N, ...), prompt and `sound` (N,); and figures of the round, over all processes.
 
-    name: of the reward. Raises TastemakerError where no picture has a reward, or most adjoints burst.
+    Where `sound` is false a trajectory has no reward or its adjoint burst: it holds zeros, and is not to be trained
+    on. name: of the reward. Raises TastemakerError where no picture has a reward, or most adjoints burst.
     """
     drawn = {key: torch.cat([p[key] for p in parts], 1 if key in ("x", "adjoint") else 0) for key in parts[0]}
-    missing, burst = drawn["reward"].isnan(), drawn["burst"]
-    if missing.all():
-        raise TastemakerError(f"'{name}' gave no score for any of the {len(missing)} pictures: nothing to learn from")
+    reward, burst = gather(drawn["reward"]), gather(drawn["burst"])
+    if reward.isnan().all():
+        raise TastemakerError(f"'{name}' gave no score for any of the {len(reward)} pictures: nothing to learn from")
     _refuse_bursts(burst, len(drawn["x"]))
     figures = {
-        "reward": float(drawn["reward"].nanmean()),
-        "no_score": float(missing.sum()),
+        "reward": float(reward.nanmean()),
+        "no_score": float(reward.isnan().sum()),
         "exploded": float((burst >= 0).sum()),
-        "state_rms": float(drawn["rms"].mean()),
+        "state_rms": float(gather(drawn["rms"]).mean()),
     }
-    sound = (~missing & (burst < 0)).nonzero()[:, 0]
-    kept = {"x": drawn["x"][:, sound], "adjoint": drawn["adjoint"][:, sound], "prompt": drawn["prompt"][sound]}
-    return kept, figures
+    sound = ~drawn["reward"].isnan() & (drawn["burst"] < 0)
+    for key in ("x", "adjoint"):
+        drawn[key][:, ~sound] = 0
+    return {"x": drawn["x"], "adjoint": drawn["adjoint"], "prompt": drawn["prompt"], "sound": sound}, figures
 
 
 def _refuse_bursts(burst: Tensor, steps: int) -> None:

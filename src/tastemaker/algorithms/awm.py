@@ -26,6 +26,7 @@ from torch import Tensor
 from ..errors import expect
 from ..protocols import Condition, Reward
 from ..randomness import mix
+from ..ranks import own
 from ..records import Prompt, StepRecord
 from .advantages import surrogate
 from .anchor import captioned_data
@@ -150,8 +151,8 @@ def losses(
         log_ratio = log_density(v, *known) - log_density(olds[i] if olds else v.detach(), *known)  # (B,)
         distance = velocity_distance(v, v_ref)
         tally.add(log_ratio, distance, config.clip)
-        own = kept.tensors["advantage"][piece.rows].to(v.device)
-        yield (surrogate(log_ratio, own, config.clip) + config.kl_weight * distance).sum() / total
+        advantage = kept.tensors["advantage"][piece.rows].to(v.device)
+        yield (surrogate(log_ratio, advantage, config.clip) + config.kl_weight * distance).sum() / total
 
 
 def train(
@@ -182,6 +183,6 @@ def train(
             condition = condition_of_rows(generator, prompts, kept.tensors["prompt"])
         tally = Tally()
         found = losses(generator, base, kept, condition, config, step, tally)
-        seeds = draw_seeds(mix(config.seed, 2), step, config.batch_size)
+        seeds = own(draw_seeds(mix(config.seed, 2), step, config.batch_size))
         figures = update_in_pieces(state, with_anchor(found, generator, data, config.pretraining_weight, seeds))
         yield StepRecord(state.step, kept.figures | tally.figures() | figures)

@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import TastemakerError, expect
 from ..protocols import Condition, Generator, Reward, State
 from ..randomness import mix
+from ..ranks import gather, own
 from ..records import Prompt, StepRecord
 from .anchor import anchored, captioned_data
 from .optimise import TrainingState
@@ -135,12 +136,13 @@ def train(
     generator.network.eval()
     data = captioned_data(batches, config.pretraining_weight, state.step, config.workers)
     while state.step < config.steps:
-        chosen = choose(prompts, config, state.step)
-        seeds = draw_seeds(mix(config.seed, 1), state.step, len(chosen))
+        chosen = own(choose(prompts, config, state.step))
+        seeds = own(draw_seeds(mix(config.seed, 1), state.step, config.batch_size))
         seen = pictures(generator, condition_of(generator, chosen), seeds, config)
         raw = torch.stack([judge(reward, images, chosen) for images in seen])  # (1 + n, B)
         loss = config.reward_weight * objective(raw, config.reward_mean, config.reward_std).mean()
-        figures = {"reward": float(raw[0].detach().nanmean()), "no_score": int(raw[0].isnan().sum())}
+        judged = gather(raw[0].detach())
+        figures = {"reward": float(judged.nanmean()), "no_score": int(judged.isnan().sum())}
         loss, more = anchored(loss, generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)
         yield StepRecord(state.step, figures)

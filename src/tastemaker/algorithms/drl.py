@@ -35,8 +35,9 @@ from torch import Tensor
 from ..errors import TastemakerError, expect
 from ..protocols import Condition, Reward
 from ..randomness import mix, stream
+from ..ranks import beside, gather, own, rank, world
 from ..records import Prompt, StepRecord
-from .adjoint_buffer import buffer_bytes, on_host, sound_only, with_adjoints
+from .adjoint_buffer import buffer_bytes, checked, on_host, with_adjoints
 from .anchor import captioned_data
 from .kept import Kept, require_memory, update_in_pieces, with_anchor
 from .memoryless import (
@@ -159,7 +160,7 @@ class Config(TuningConfig):
 def require_buffer(config: Config, shape: Sequence[int]) -> None:
     """Raise TastemakerError where the buffer, and its copy while a checkpoint is written, cannot fit in memory."""
     require_memory(
-        2 * buffer_bytes(config.buffer, config.integration_steps, shape, config.half),
+        2 * buffer_bytes(config.buffer * beside() // world(), config.integration_steps, shape, config.half),
         f"the buffer of {config.buffer} trajectories with {config.integration_steps} steps of {tuple(shape)}",
         f"give a smaller buffer (a multiple of batch_size = {config.batch_size}), fewer integration_steps, half=true",
     )
@@ -195,11 +196,11 @@ def running_threshold(norms: Tensor, before: float | None, quantile: float, memo
     return q if before is None else memory * before + (1 - memory) * min(q, cap * before)
 
 
-def first_threshold(adjoint: Tensor, scheme: Scheme, config: Config) -> float:
+def first_threshold(kept: Kept, scheme: Scheme, config: Config) -> float:
     """Before any update v = v_base, and the loss norms of the buffer (T, N, ...) are weight_k sigma_k |a_k|."""
-    norms = adjoint.float().flatten(2).norm(dim=2) * torch.tensor(scheme.spread)[:, None]
-    norms = (norms * torch.tensor(scheme.weight)[:, None])[scheme.trained]
-    return running_threshold(norms.flatten(), None, config.quantile, 0.0, 1.0)
+    norms = kept.tensors["adjoint"].float().flatten(2).norm(dim=2) * torch.tensor(scheme.spread)[:, None]
+    norms = torch.where(kept.tensors["sound"], norms * torch.tensor(scheme.weight)[:, None], torch.inf)
+    return running_threshold(gather(norms[scheme.trained].flatten()), None, config.quantile, 0.0, 1.0)
 
 
 def within(terms: Tensor, threshold: float) -> Tensor:
@@ -207,12 +208,14 @@ def within(terms: Tensor, threshold: float) -> Tensor:
     return terms.detach().sqrt() < threshold
 
 
-def batch_rows(count: int, config: Config, step: int) -> Tensor:
-    """(batch_size,) int64: which of `count` trajectories this step takes; each epoch in an order of its own."""
-    place = step % config.round_steps * config.batch_size
-    epoch, first = divmod(place, config.buffer)
-    order = stream(config.seed, branch=epoch, step=step // config.round_steps, purpose="order").permutation(count)
-    return torch.from_numpy(order[(first + torch.arange(config.batch_size).numpy()) % count])
+def batch_rows(config: Config, step: int) -> Tensor:
+    """(batch_size,) int64, rising: which trajectories of the buffer this step takes, one of each of batch_size equal
+    parts, so that as many lie in every process; an epoch takes every trajectory, in an order of its own."""
+    each = config.buffer // config.batch_size
+    epoch, turn = divmod(step % config.round_steps, each)
+    draw = stream(config.seed, branch=epoch, step=step // config.round_steps, purpose="order")
+    order = draw.permuted(torch.arange(config.buffer).reshape(-1, each).numpy(), axis=1)  # (batch_size, each)
+    return torch.from_numpy(order[:, turn])
 
 
 @dataclass
@@ -226,9 +229,11 @@ class Tally:
     def figures(self) -> dict[str, float]:
         """Mean loss norm, share of the terms that counted, and the path's KL to the base in nats."""
         norms = self.norms()
-        return {"residual": float(norms.mean()), "kept_share": self.kept / len(norms), "kl": self.kl}
+        residual = float(norms[norms.isfinite()].mean())
+        return {"residual": residual, "kept_share": self.kept / len(norms), "kl": self.kl}
 
     def norms(self) -> Tensor:
+        """Infinite for trajectories that are not to be trained on."""
         return torch.cat(self.terms).sqrt()
 
 
@@ -243,10 +248,10 @@ def losses(
     tally: Tally,
 ) -> Iterator[Tensor]:
     """The loss of one update, a scalar for each piece of rows_at_once states; their sum is L."""
-    x, adjoint = kept.tensors["x"], kept.tensors["adjoint"]  # (T, N, ...)
+    x, adjoint, sound = (kept.tensors[name] for name in ("x", "adjoint", "sound"))  # (T, N, ...) twice, (N,)
     device = next(generator.network.parameters()).device
     steps = stratified(scheme, config.time_share, config.seed, step)
-    weights, rows = stands_for(scheme, steps), batch_rows(x.shape[1], config, step)
+    weights, rows = stands_for(scheme, steps), own(batch_rows(config, step)) - rank() * x.shape[1]
     for k, part in ((k, part) for k in steps for part in rows.split(config.rows_at_once)):
         x_k, a_k = (whole[k, part].to(device).float() for whole in (x, adjoint))  # (B, ...)
         t, gain, spread = (x_k.new_full((len(part),), v[k]) for v in (scheme.times, scheme.gain, scheme.spread))
@@ -254,10 +259,11 @@ def losses(
             v_base = base.velocity(x_k, t, condition[part])
         v = generator.velocity(x_k, t, condition[part])
         terms = scheme.weight[k] ** 2 * matching(v, v_base, a_k, gain, spread)  # (B,)
-        inside = within(terms, kept.figures["threshold"])
-        tally.terms.append(terms.detach().cpu())
+        counted, moved = sound[part].to(device), v.detach() - v_base
+        inside = within(terms, kept.figures["threshold"]) & counted
+        tally.terms.append(torch.where(counted, terms.detach(), torch.inf).cpu())
         tally.kept += int(inside.sum())
-        tally.kl += float(weights[k] * (gain[0] * (v.detach() - v_base)).pow(2).sum() / (2 * len(rows)))
+        tally.kl += float(weights[k] * (gain[0] * moved[counted]).pow(2).sum() / (2 * len(rows)))
         yield torch.where(inside, terms, 0.0).sum() / (2 * len(steps) * len(rows))
 
 
@@ -303,14 +309,16 @@ def train(
             condition = None
         if condition is None:
             condition = generator.prepare(Condition.of([prompts[i] for i in kept.tensors["prompt"].tolist()]))
-        kept.figures.setdefault("threshold", first_threshold(kept.tensors["adjoint"], scheme, config))
+        if "threshold" not in kept.figures:
+            kept.figures["threshold"] = first_threshold(kept, scheme, config)
         tally = Tally()
         found = losses(generator, base, kept, condition, config, scheme, step, tally)
-        seeds = draw_seeds(mix(config.seed, 2), step, config.batch_size)
+        seeds = own(draw_seeds(mix(config.seed, 2), step, config.batch_size))
         figures = update_in_pieces(state, with_anchor(found, generator, data, config.pretraining_weight, seeds))
         record = StepRecord(state.step, kept.figures | tally.figures() | figures)
+        norms, before = gather(tally.norms()), kept.figures["threshold"]
         kept.figures["threshold"] = running_threshold(
-            tally.norms(), kept.figures["threshold"], config.quantile, config.threshold_memory, config.spike_cap
+            norms, before, config.quantile, config.threshold_memory, config.spike_cap
         )
         yield record
 
@@ -318,14 +326,15 @@ def train(
 def filled(
     generator: Any, base: Any, reward: Reward, prompts: Sequence[Prompt], config: Config, scheme: Scheme, number: int
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Round `number`'s buffer by the policy as it is, with prompts drawn evenly, and its figures."""
+    """Round `number`'s buffer by the policy as it is, with prompts drawn evenly, and its figures. Of W processes each
+    draws and keeps N / W of the trajectories."""
     chosen = torch.from_numpy(
         stream(config.seed, step=number, purpose="prompts").integers(len(prompts), size=config.buffer)
     )
     seeds = draw_seeds(mix(config.seed, 1), number, config.buffer)
     parts = []
-    for rows in torch.arange(config.buffer).split(config.rows_at_once):
+    for rows in own(torch.arange(config.buffer)).split(config.rows_at_once):
         asked = [prompts[i] for i in chosen[rows].tolist()]
         drawn = with_adjoints(generator, base, reward, asked, seeds[rows], config.strength, scheme)
         parts.append(on_host(drawn, config.half) | {"prompt": chosen[rows]})
-    return sound_only(parts, reward.name)
+    return checked(parts, reward.name)

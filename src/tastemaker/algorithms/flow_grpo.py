@@ -31,6 +31,7 @@ from torch import Tensor
 from ..errors import TastemakerError, expect
 from ..protocols import Condition, Plan, Reward, Transition
 from ..randomness import mix, stream
+from ..ranks import gather, own
 from ..records import Prompt, StepRecord
 from .adjoint_buffer import trajectory
 from .advantages import mean_free, standardised, surrogate
@@ -146,17 +147,18 @@ OBJECTIVES: dict[str, Callable[[Step, Tensor, Config], Tensor]] = {"exact": exac
 def drawn(
     generator: Any, rewards: Sequence[Reward], prompts: Sequence[Prompt], config: Config, plan: Plan, number: int
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Round `number`: x (T + 1, N, ...), prompt (N,), advantage (N,), the weights that drew it; and figures."""
+    """Round `number`: x (T + 1, N, ...), prompt (N,), advantage (N,), the weights that drew it; and figures. Of
+    several processes each draws and keeps N / W of the pictures."""
     ask = asked(prompts, config.batch_size, config.groups.per_prompt, config.seed, number)
     x, scores = [], []
-    for rows in torch.arange(len(ask.rows)).split(config.groups.rows_at_once):
+    for rows in own(torch.arange(len(ask.rows))).split(config.groups.rows_at_once):
         condition = condition_of_rows(generator, prompts, ask.rows[rows], config.groups.guidance)
         states = trajectory(generator, condition, ask.seeds[rows], plan)
         x.append(torch.stack([s.x.cpu() for s in states]))
         scores.append(judged(rewards, generator.preview(states[-1]), condition))
     compare = mean_free if config.variant == "exact" else standardised
-    advantage, figures = advantages_of(torch.cat(scores), ask.groups, rewards, config.groups, compare)
-    kept = {"x": torch.cat(x, 1), "prompt": ask.rows, "advantage": advantage}
+    advantage, figures = advantages_of(gather(torch.cat(scores)), ask.groups, rewards, config.groups, compare)
+    kept = {"x": torch.cat(x, 1), "prompt": own(ask.rows), "advantage": own(advantage)}
     return kept | remembered(generator.network), figures
 
 
@@ -270,6 +272,6 @@ def train(
             condition = condition_of_rows(generator, prompts, kept.tensors["prompt"], config.groups.guidance)
         tally = Tally()
         found = losses(generator, base, kept, condition, config, plan, step, tally)
-        seeds = draw_seeds(mix(config.seed, 2), step, config.batch_size)
+        seeds = own(draw_seeds(mix(config.seed, 2), step, config.batch_size))
         figures = update_in_pieces(state, with_anchor(found, generator, data, config.pretraining_weight, seeds))
         yield StepRecord(state.step, kept.figures | tally.figures(len(noisy)) | figures)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import TastemakerError, expect
 from ..protocols import Condition, Reward
 from ..randomness import mix, stream
+from ..ranks import gather, local, own, rank
 from ..records import Prompt
 from ..sampling import finish, score_batch
 from .advantages import decoupled, mean_free, require_groups, standardised
@@ -120,15 +121,15 @@ def final_pictures(
     number: int,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Round `number` by the generator's own sampler, for methods that noise again: x1 (N, ...), prompt (N,) and
-    standardised advantage (N,); and figures. count: P."""
+    standardised advantage (N,); and figures. count: P. Of several processes each draws and keeps N / W of them."""
     ask, x1, scores = asked(prompts, count, config.per_prompt, seed, number), [], []
-    for rows in torch.arange(len(ask.rows)).split(config.rows_at_once):
+    for rows in own(torch.arange(len(ask.rows))).split(config.rows_at_once):
         condition = condition_of_rows(generator, prompts, ask.rows[rows], config.guidance)
         state = finish(generator, generator.start(condition, ask.seeds[rows]))
         scores.append(judged(rewards, generator.preview(state), condition))
         x1.append(generator.finish(state.x, state.x.new_full((len(rows),), state.plan.times[-1])).cpu())
-    advantage, figures = advantages_of(torch.cat(scores), ask.groups, rewards, config, standardised)
-    return {"x1": torch.cat(x1), "prompt": ask.rows, "advantage": advantage}, figures
+    advantage, figures = advantages_of(gather(torch.cat(scores)), ask.groups, rewards, config, standardised)
+    return {"x1": torch.cat(x1), "prompt": own(ask.rows), "advantage": own(advantage)}, figures
 
 
 @dataclass(frozen=True)
@@ -152,27 +153,27 @@ class Noised:
 
 def noised(generator: Any, kept: Kept, rows_at_once: int, draws: int, seed: int, step: int) -> list[Noised]:
     """Every picture of the round `draws` times, in pieces, each with a time and noise of its own for this step."""
-    device = next(generator.network.parameters()).device
+    device, count = next(generator.network.parameters()).device, len(kept.tensors["x1"])
     found = []
     for draw in range(draws):
-        for rows in torch.arange(len(kept.tensors["x1"])).split(rows_at_once):
+        for rows in torch.arange(count).split(rows_at_once):
             x1 = kept.tensors["x1"][rows].to(device)
-            seeds = torch.tensor([mix(seed, step, draw, k) for k in rows.tolist()])
+            seeds = torch.tensor([mix(seed, step, draw, rank() * count + k) for k in rows.tolist()])
             drawn = generator.draw(x1, seeds)
             found.append(Noised(rows, x1, drawn.noise, drawn.time))
     return found
 
 
 def remembered(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of the trainable weights, named for `Kept.tensors`."""
-    return {OLD + name: p.detach().clone() for name, p in trainable(network).items()}
+    """A copy of the trainable weights, of sharded ones of the parts here, named for `Kept.tensors`."""
+    return {OLD + name: local(p.detach()).clone() for name, p in trainable(network).items()}
 
 
 def follow(kept: Kept, network: nn.Module, decay: float) -> None:
     """The old policy becomes decay old + (1 - decay) current."""
     for name, p in trainable(network).items():
         old = kept.tensors[OLD + name]
-        kept.tensors[OLD + name] = old.to(p.device).lerp(p.detach(), 1 - decay)
+        kept.tensors[OLD + name] = old.to(p.device).lerp(local(p.detach()), 1 - decay)
 
 
 def old_weights(kept: Kept) -> dict[str, Tensor]:
@@ -183,15 +184,15 @@ def old_weights(kept: Kept) -> dict[str, Tensor]:
 def old_policy(network: nn.Module, kept: Kept) -> Iterator[None]:
     """The old weights are in the network inside, and its own again on leaving."""
     weights = trainable(network)
-    own = {name: p.detach().clone() for name, p in weights.items()}
+    current = {name: local(p.detach()).clone() for name, p in weights.items()}
     _fill(weights, {name: kept.tensors[OLD + name] for name in weights})
     try:
         yield
     finally:
-        _fill(weights, own)
+        _fill(weights, current)
 
 
 @torch.no_grad()
 def _fill(weights: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
     for name, p in weights.items():
-        p.copy_(values[name])
+        local(p).copy_(values[name])

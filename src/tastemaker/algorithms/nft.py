@@ -29,6 +29,7 @@ from torch import Tensor
 from ..errors import expect
 from ..protocols import Condition, Reward
 from ..randomness import mix
+from ..ranks import own
 from ..records import Prompt, StepRecord
 from .anchor import captioned_data
 from .groups import (
@@ -169,8 +170,8 @@ def losses(
             v_ref = piece.velocity_of(base, condition)
         v = piece.velocity_of(generator, condition)
         tally.add(v, v_old, v_ref)
-        own = r[piece.rows].to(v.device)
-        yield objective(v, v_old, v_ref, piece.x, piece.time, piece.x1, own, config).sum() / total
+        worthy = r[piece.rows].to(v.device)
+        yield objective(v, v_old, v_ref, piece.x, piece.time, piece.x1, worthy, config).sum() / total
 
 
 def train(
@@ -204,6 +205,6 @@ def train(
             condition = condition_of_rows(generator, prompts, kept.tensors["prompt"])
         tally = Tally()
         found = losses(generator, base, kept, condition, config, step, tally)
-        seeds = draw_seeds(mix(config.seed, 2), step, config.batch_size)
+        seeds = own(draw_seeds(mix(config.seed, 2), step, config.batch_size))
         figures = update_in_pieces(state, with_anchor(found, generator, data, config.pretraining_weight, seeds))
         yield StepRecord(state.step, kept.figures | tally.figures() | figures)

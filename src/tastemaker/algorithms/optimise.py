@@ -1,7 +1,9 @@
 """The optimiser's side of every training loop: one update, its averaged weights, and all that a resume needs.
 
 There is no loop here. A loop in an algorithm calls `state.update(loss)` once per step and reads `state.step`; its
-data and its noise are pure functions of (seed, state.step), so the state below is everything a run remembers.
+data and its noise are pure functions of (seed, state.step), so the state below is everything a run remembers. Where
+several processes train (ranks.py), each gives the loss of its own rows, and the gradients are averaged; of weights
+that are sharded, a state holds this process's parts.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TastemakerError
+from ..ranks import average_gradients, laid_out, local, mean, sharded, whole
 from .muon import Muon
 
 
@@ -114,7 +117,8 @@ class TrainingState:
     _weights: dict[str, nn.Parameter] = field(default_factory=dict, repr=False)
 
     def update(self, loss: Tensor) -> dict[str, float]:
-        """Backward, clip and, on every `accumulate`-th call, one optimiser step. loss: a scalar, already reduced.
+        """Backward, clip and, on every `accumulate`-th call, one optimiser step. loss: a scalar, already reduced over
+        this process's rows; loss and gradient then become the means over the processes.
 
         Returns `loss`, `learning_rate` and `gradient_norm` (before clipping, of the gradients gathered so far).
         Raises TastemakerError where the loss or the gradient is not finite; the weights are then still those of
@@ -123,9 +127,10 @@ class TrainingState:
         if loss.numel() != 1:
             raise TastemakerError(f"update needs a scalar loss, got shape {tuple(loss.shape)}; take its mean first")
         (loss / self.config.accumulate).backward()
+        average_gradients(self._weights.values())  # those gathered before are equal everywhere, and stay
         applies = (self.step + 1) % self.config.accumulate == 0
         norm = self._gradient_norm(clip=applies)
-        figures = {"loss": float(loss.detach()), "gradient_norm": float(norm)}
+        figures = mean({"loss": float(loss.detach())}) | {"gradient_norm": float(norm)}
         self._refuse_non_finite(figures)
         figures["learning_rate"] = step_size(self.config, self.step)
         if applies:
@@ -135,7 +140,7 @@ class TrainingState:
 
     def _gradient_norm(self, clip: bool) -> Tensor:
         limit = self.config.max_grad_norm if clip else math.inf
-        return nn.utils.clip_grad_norm_(self._weights.values(), limit)
+        return whole(nn.utils.clip_grad_norm_(self._weights.values(), limit))
 
     def _refuse_non_finite(self, figures: dict[str, float]) -> None:
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
@@ -155,7 +160,7 @@ class TrainingState:
         if self.ema is not None:
             done = self.step // self.config.accumulate  # optimiser steps before this one
             decay = min(self.config.ema_decay, (1 + done) / (10 + done))  # a short memory while it is young
-            weights = [p.detach().float() for p in self._weights.values()]
+            weights = [local(p.detach()).float() for p in self._weights.values()]
             torch._foreach_lerp_(list(self.ema.values()), weights, 1 - decay)
 
     @contextmanager
@@ -164,7 +169,7 @@ class TrainingState:
         if self.ema is None:
             yield self.network
             return
-        kept = {name: p.detach().clone() for name, p in self._weights.items()}
+        kept = {name: local(p.detach()).clone() for name, p in self._weights.items()}
         _fill(self._weights, self.ema)
         try:
             yield self.network
@@ -181,11 +186,11 @@ class TrainingState:
         Tensors and plain values only. Frozen weights are left out: they are those that the run began with.
         """
         under_way = self.step % self.config.accumulate != 0
-        gradients = {n: p.grad for n, p in self._weights.items() if under_way and p.grad is not None}
+        gradients = {n: local(p.grad) for n, p in self._weights.items() if under_way and p.grad is not None}
         return {
-            "weights": {n: p.detach() for n, p in self._weights.items()},
+            "weights": {n: local(p.detach()) for n, p in self._weights.items()},
             "buffers": dict(bare(self.network).named_buffers()),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": _own_moments(self.optimiser),
             "ema": self.ema,
             "step": self.step,
             "gradients": gradients,
@@ -201,10 +206,10 @@ class TrainingState:
         _fill(self._weights, saved["weights"])
         _fill(buffers, saved["buffers"])
         _fill(self.ema or {}, saved["ema"] or {})
-        self.optimiser.load_state_dict(saved["optimiser"])
+        _load_moments(self.optimiser, saved["optimiser"])
         for name, p in self._weights.items():
             gradient = saved["gradients"].get(name)
-            p.grad = None if gradient is None else gradient.to(p.device, copy=True)
+            p.grad = None if gradient is None else laid_out(gradient, p)
         self.step = saved["step"]
         set_rng_state(saved["rng"])
 
@@ -212,12 +217,15 @@ class TrainingState:
 def begin(network: nn.Module, config: OptimiserConfig, hidden: Collection[str] = ()) -> TrainingState:
     """A fresh state at step 0. hidden: names of the weights that Muon steps where the config asks for it.
 
-    Raises TastemakerError where the network has nothing to train.
+    Raises TastemakerError where the network has nothing to train, and where Muon, which needs whole matrices, would
+    meet sharded ones.
     """
     weights = trainable(network)
     if not weights:
         raise TastemakerError("the network has no trainable weights; switch requires_grad on, or add an adapter")
-    ema = {n: p.detach().float().clone() for n, p in weights.items()} if config.ema_decay else None
+    if hidden and config.muon_scale and any(sharded(p) for p in weights.values()):
+        raise TastemakerError("Muon needs whole matrices: give optimiser.muon_scale=0, or train without shards")
+    ema = {n: local(p.detach()).float().clone() for n, p in weights.items()} if config.ema_decay else None
     optimiser = _optimiser(weights, config, set(hidden) if config.muon_scale else set())
     return TrainingState(network, config, optimiser, ema, _weights=weights)
 
@@ -234,9 +242,23 @@ def _optimiser(weights: dict[str, nn.Parameter], config: OptimiserConfig, hidden
     return (Muon if hidden else torch.optim.AdamW)(groups, config.learning_rate, config.betas, **how)
 
 
+def _own_moments(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its state, of sharded weights this process's parts."""
+    saved = optimiser.state_dict()
+    state = {key: {name: local(v) for name, v in one.items()} for key, one in saved["state"].items()}
+    return {**saved, "state": state}
+
+
+def _load_moments(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    optimiser.load_state_dict(saved)
+    for p, state in optimiser.state.items():
+        if sharded(p):
+            state.update({n: laid_out(v, p) for n, v in state.items() if v.shape == local(p).shape})
+
+
 def _match(what: str, ours: dict[str, Any], theirs: dict[str, Tensor]) -> None:
     differing = [
-        n for n in {**ours, **theirs} if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape
+        n for n in {**ours, **theirs} if n not in ours or n not in theirs or local(ours[n]).shape != theirs[n].shape
     ]
     if differing:
         raise TastemakerError(
@@ -248,4 +270,4 @@ def _match(what: str, ours: dict[str, Any], theirs: dict[str, Tensor]) -> None:
 def _fill(ours: dict[str, Any], theirs: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in ours.items():
-            value.copy_(theirs[name])
+            local(value).copy_(local(theirs[name]))

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import expect
 from ..protocols import Condition, Prompt
 from ..randomness import mix, stream
+from ..ranks import own, rank, world
 from ..records import StepRecord
 from .optimise import OptimiserConfig, TrainingState
 
@@ -90,10 +91,15 @@ def flow_matching(generator: Any, images: Tensor, condition: Condition, seeds: T
 
 
 def flow_and_codec(generator: Any, images: Tensor, condition: Condition, seeds: Tensor) -> tuple[Tensor, Tensor]:
-    """The flow's loss (B,) and, with the same draw, the decoder's on every fourth picture: it is soon learned."""
-    x1 = generator.codec.encode(images, seeds)
+    """The flow's loss (B,) and, with the same draw, the decoder's on every fourth picture of the whole batch: it is
+    soon learned."""
+    x1, first = generator.codec.encode(images, seeds), -rank() * len(images) % 4
     draw = generator.draw(x1, seeds)
-    return generator.loss(x1, condition, draw), generator.codec_loss(images[::4], draw[::4])
+    if first < len(images):
+        codec = generator.codec_loss(images[first::4], draw[first::4])
+    else:  # this process has none of them; one counts for nothing, since all have to call a sharded decoder
+        codec = generator.codec_loss(images[:1], draw[:1]) * 0
+    return generator.loss(x1, condition, draw), codec
 
 
 def draw_seeds(seed: int, step: int, count: int) -> Tensor:
@@ -116,10 +122,12 @@ def train(generator: Any, batches: Captioned, config: Config, state: TrainingSta
     while state.step < config.steps:
         step = state.step
         images, captions = next(data)
-        seeds = draw_seeds(config.seed, step, len(images))
-        drop = caption_drop(config.seed, step, len(images), config.caption_dropout)
+        count = len(images) * world()
+        seeds = own(draw_seeds(config.seed, step, count))
+        drop = own(caption_drop(config.seed, step, count, config.caption_dropout))
         condition = generator.caption_condition(captions, drop)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             loss, codec = flow_and_codec(generator, images.to(device, non_blocking=True), condition, seeds)
-        figures = state.update(loss.mean() + codec.mean())
-        yield StepRecord(state.step, figures | {"codec_loss": float(codec.detach().mean())})
+        codec_loss = codec.sum() * world() / -(-count // 4)  # some processes may have more of these pictures
+        figures = state.update(loss.mean() + codec_loss)
+        yield StepRecord(state.step, figures | {"codec_loss": float(codec_loss.detach())})

@@ -24,6 +24,7 @@ from ..data.batches import Batches
 from ..errors import TastemakerError, expect
 from ..protocols import Reward
 from ..randomness import mix
+from ..ranks import own
 from ..records import Prompt, StepRecord
 from .anchor import anchored, captioned_data, captioned_loss
 from .optimise import TrainingState
@@ -141,7 +142,7 @@ def train(
             figures |= {"kept_reward": float(kept.pictures.scores.mean()), "kept_pictures": len(kept.pictures)}
         order = Batches(kept.pictures, config.batch_size, mix(config.seed, number))
         images, captions = order.at(state.step)
-        seeds = draw_seeds(mix(config.seed, 1), state.step, config.batch_size)
+        seeds = own(draw_seeds(mix(config.seed, 1), state.step, config.batch_size))
         loss = captioned_loss(generator, images, captions, seeds).mean()
         figures |= {"kept_loss": float(loss.detach())}
         loss, more = anchored(loss, generator, data, config.pretraining_weight, seeds)

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from ..errors import TastemakerError, expect
 from ..protocols import Condition, Generator, Reward, State
 from ..randomness import mix, stream
+from ..ranks import gather, own
 from ..records import Prompt, StepRecord
 from .anchor import anchored, captioned_data
 from .optimise import OptimiserConfig, TrainingState
@@ -133,12 +134,13 @@ def train(
     loss_map = loss_map or standardised_loss(config)
     data = captioned_data(batches, config.pretraining_weight, state.step, config.workers)
     while state.step < config.steps:
-        chosen = choose(prompts, config, state.step)
-        seeds = draw_seeds(mix(config.seed, 1), state.step, len(chosen))
+        chosen = own(choose(prompts, config, state.step))
+        seeds = own(draw_seeds(mix(config.seed, 1), state.step, config.batch_size))
         late = late_step(config, generator.plan.steps, state.step)
         condition = Condition.of(chosen, config.guidance)
         raw = judge(reward, late_preview(generator, condition, seeds, late), chosen)
-        figures = {"reward": float(raw.detach().nanmean()), "late_step": late, "no_score": int(raw.isnan().sum())}
+        judged = gather(raw.detach())
+        figures = {"reward": float(judged.nanmean()), "late_step": late, "no_score": int(judged.isnan().sum())}
         loss, more = anchored(loss_map(raw).mean(), generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)
         yield StepRecord(state.step, figures)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .. import ranks
 from ..errors import TastemakerError, expect
 from ..randomness import mix
 from ..records import Prompt, StepRecord
@@ -111,9 +112,10 @@ def train(
     while state.step < config.steps:
         weight = weights[torch.as_tensor(own.indices(state.step))]
         images, captions = next(drawn)
-        seeds = draw_seeds(mix(config.seed, 1), state.step, config.batch_size)
+        seeds = ranks.own(draw_seeds(mix(config.seed, 1), state.step, config.batch_size))
         loss = objective(captioned_loss(generator, images, captions, seeds), weight).mean()
-        effective = weight.sum() ** 2 / weight.pow(2).sum().clamp_min(1e-30)  # Kish's effective sample size
+        counted = ranks.gather(weight)
+        effective = counted.sum() ** 2 / counted.pow(2).sum().clamp_min(1e-30)  # Kish's effective sample size
         figures = {"weighted_loss": float(loss.detach()), "effective_pictures": float(effective)}
         loss, more = anchored(loss, generator, data, config.pretraining_weight, seeds)
         figures |= more | state.update(loss)

@@ -15,6 +15,7 @@ from ..errors import NotDifferentiable
 from ..picture_bytes import as_bytes, from_bytes
 from ..protocols import Condition, Generator, Reward
 from ..randomness import mix, stream
+from ..ranks import gather, part
 from ..records import Prompt
 from ..sampling import sample_batches, score_checked
 
@@ -81,15 +82,17 @@ class ScoredPictures:
 def draw_scored(
     generator: Generator, reward: Reward, prompts: Sequence[Prompt], per_prompt: int, seed: int, batch: int = 64
 ) -> ScoredPictures:
-    """`per_prompt` pictures of each prompt, side by side, with their scores: N = len(prompts) per_prompt."""
+    """`per_prompt` pictures of each prompt, side by side, with their scores: N = len(prompts) per_prompt. Several
+    processes share the work, and each gets all of them."""
     wanted = [p for p in prompts for _ in range(per_prompt)]
-    seeds = [mix(seed, k) for k in range(len(wanted))]
+    mine, count = part(len(wanted)), len(wanted)
+    asked, seeds = [wanted[k] for k in mine], [mix(seed, k) for k in mine]
     images, scores, done = [], [], 0
-    for part in sample_batches(generator, wanted, seeds, batch=batch):
-        images.append(as_bytes(part).cpu())
-        scores.append(score_checked(reward, part, wanted[done : done + len(part)]).cpu())
-        done += len(part)
-    return ScoredPictures(torch.cat(images), tuple(wanted), torch.cat(scores))
+    for drawn in sample_batches(generator, asked, seeds, batch=batch):
+        images.append(as_bytes(drawn).cpu())
+        scores.append(score_checked(reward, drawn, asked[done : done + len(drawn)]).cpu())
+        done += len(drawn)
+    return ScoredPictures(gather(torch.cat(images), count), tuple(wanted), gather(torch.cat(scores), count))
 
 
 def prompt_sets(prompts: Sequence[Prompt]) -> Tensor:

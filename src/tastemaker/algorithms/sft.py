@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import TastemakerError, expect
 from ..randomness import mix
+from ..ranks import own
 from ..records import StepRecord
 from .anchor import anchored, captioned_data, captioned_loss
 from .optimise import TrainingState
@@ -91,7 +92,7 @@ def train(
     data = captioned_data(batches, config.pretraining_weight, state.step, config.workers)
     while state.step < config.steps:
         images, captions = next(chosen)
-        seeds = draw_seeds(mix(config.seed, 1), state.step, config.batch_size)
+        seeds = own(draw_seeds(mix(config.seed, 1), state.step, config.batch_size))
         loss = captioned_loss(generator, images, captions, seeds).mean()
         figures = {"kept_loss": float(loss.detach())}
         loss, more = anchored(loss, generator, data, config.pretraining_weight, seeds)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..errors import expect
 from ..protocols import Generator, Reward
+from ..ranks import gather, local, part
 from ..records import Prompt, StepRecord
 from ..sampling import sample, score
 from .optimise import TrainingState, trainable
@@ -109,9 +110,12 @@ class Watch:
         return 0 < self.config.patience <= self.exploited_in_a_row
 
     def look(self) -> Look:
-        """With the weights that are in the generator now."""
-        images = sample(self.generator, self.prompts, range(len(self.prompts)))
-        return Look(score(self.rewards, images, self.prompts), self.figures(images))
+        """With the weights that are in the generator now; several processes share the pictures."""
+        count, mine = len(self.prompts), part(len(self.prompts))
+        prompts = [self.prompts[i] for i in mine]
+        images = sample(self.generator, prompts, mine)
+        figures = {name: gather(values, count) for name, values in self.figures(images).items()}
+        return Look(gather(score(self.rewards, images, prompts), count), figures)
 
     def begin(self, state: TrainingState) -> None:
         """The look before the first step; nothing where it was taken already."""
@@ -158,7 +162,7 @@ class Watch:
         if self.config.patience and len(self.rewards) > 1 and proxy > self.best_proxy:
             self.best_proxy = proxy
             weights = state.ema or trainable(state.network)
-            self.best = {name: value.detach().clone() for name, value in weights.items()}
+            self.best = {name: local(value.detach()).clone() for name, value in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values."""

@@ -7,6 +7,7 @@ from typer import Argument, Option, Typer
 
 from ..errors import TastemakerError
 from .annotate import workflow
+from .geneval import geneval, questions
 from .options import names, parse_seeds
 
 NAME = "evaluate"
@@ -17,19 +18,8 @@ PICTURES = "A folder of pictures or a CSV with a column `file`"
 Pictures = Annotated[Path, Argument(help=f"{PICTURES}.")]
 
 
-@app.command()
-def geneval(
-    model: Annotated[str, Argument(help="A name from `tastemaker models`, KIND:PATH, or a run.")] = "tiny-flow",
-    against: Annotated[str | None, Option(help="Another model, on the same prompts and seeds.")] = None,
-    prompts: Annotated[Path | None, Option(help="A GenEval metadata file; the embedded one if not given.")] = None,
-    seed: Annotated[str, Option(help="3, 0..7 or 0..3,10.")] = "0..3",
-    out: Out = Path("geneval"),
-) -> None:
-    """The share of pictures that show what was asked, per task; paired differences where there are two models."""
-    seeds = parse_seeds(seed)
-    from ..workflows.evaluate import evaluate_geneval
-
-    print(evaluate_geneval(model, against, prompts, seeds, out))
+app.command()(geneval)
+app.command()(questions)
 
 
 @app.command()

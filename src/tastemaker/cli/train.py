@@ -23,9 +23,12 @@ Track = Annotated[
 
 
 def _done(run: Any) -> None:
-    """Every run ends with its page."""
+    """Every run ends with its page, which the first of several processes writes."""
+    from ..ranks import first
     from ..report.runs import write_reports
 
+    if not first():
+        return
     print(f"wrote {run.folder} and {write_reports([run.folder])[0]}")
 
 
@@ -171,3 +174,44 @@ def awm(words: Words = None, out: Out = None, resume: Resume = None, data: Data 
     from ..workflows.rl import train_awm
 
     _done(train_awm(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def tokenizer(
+    words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = ""
+) -> None:
+    """Train what makes tokens of pictures and pictures of tokens (lookup-free quantisation)."""
+    settings = split_config(words)
+    from ..workflows.tokens import train_tokenizer
+
+    _done(train_tokenizer(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def masked(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
+    """Train a masked-token generator from nothing, on a trained tokenizer (MaskGIT, Show-o)."""
+    settings = split_config(words)
+    from ..workflows.tokens import train_masked
+
+    _done(train_masked(*settings, out, resume, data, track))
+
+
+@app.command(cls=AlgorithmCommand)
+def dpo(
+    words: Words = None,
+    out: Out = None,
+    resume: Resume = None,
+    data: Annotated[
+        Path | None,
+        Option(
+            help="Pairs: a .jsonl of prompt, chosen and rejected, or votes; else the generator's own pictures, by "
+            "the reward."
+        ),
+    ] = None,
+    track: Track = "",
+) -> None:
+    """Improve a generator on chosen and rejected pictures, without a reward's gradient (DPO, in rounds)."""
+    settings = split_config(words)
+    from ..workflows.dpo import train_dpo
+
+    _done(train_dpo(*settings, out, resume, data, track))

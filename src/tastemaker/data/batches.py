@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import TastemakerError
 from ..randomness import stream
+from ..ranks import own
 from ..records import Prompt
 from .epochs import Epochs
 from .images import stack
@@ -29,7 +30,8 @@ class Dataset(Protocol):
 
 
 class Batches:
-    """Endless batches over shuffled epochs (epochs.py): every picture comes once before any comes again."""
+    """Endless batches over shuffled epochs (epochs.py): every picture comes once before any comes again. Of several
+    processes (ranks.py) each gets its own rows of a batch."""
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int = 0):
         if batch_size < 1 or not len(dataset):
@@ -43,7 +45,7 @@ class Batches:
 
     def indices(self, step: int) -> list[int]:
         """The B positions in the data set that this step takes."""
-        return self.epochs.at(step)
+        return own(self.epochs.at(step))
 
     def _shuffled(self, epoch: int) -> NDArray:
         return stream(self.seed, step=epoch, purpose="epoch").permutation(len(self.dataset))

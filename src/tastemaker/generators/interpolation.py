@@ -30,7 +30,8 @@ class Interpolated(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """x (B, ...), t (B,), a prepared condition -> (B, ...)."""
-        return torch.lerp(*(velocity(x, t, condition) for velocity in self.velocities), self.weight)
+        base, tuned = (velocity(x, t, condition) for velocity in self.velocities)
+        return torch.lerp(base, tuned, self.weight)
 
 
 def interpolated(base: Any, tuned: Any, weight: float) -> Any:

@@ -38,17 +38,19 @@ def sequence_probability(logits: Tensor, ids: Sequence[int], temperature: float 
 
 def answers(listed: Mapping[str, float]) -> tuple[float, float]:
     """Log-probabilities of yes and no from the listed tokens of the first position; NaN where neither is listed.
-
-    An answer that is not listed gets the largest value that the list leaves for it: no more than the last listed
-    token, and no more than what the listed ones leave of 1.
-    """
+    One that is not listed gets what `unlisted` says."""
     found = [spellings(listed, word) for word in ("yes", "no")]
     if not any(found):
         return math.nan, math.nan
-    rest = max(1 - sum(math.exp(v) for v in listed.values()), 1e-9)
-    unlisted = min(min(listed.values()), math.log(rest))
-    yes, no = (log_sum(values) if values else unlisted for values in found)
+    yes, no = (log_sum(values) if values else unlisted(listed) for values in found)
     return yes, no
+
+
+def unlisted(listed: Mapping[str, float]) -> float:
+    """The largest log-probability that the list leaves for a token that is not in it: no more than the last listed
+    one, and no more than what the listed ones leave of 1."""
+    rest = max(1 - sum(math.exp(v) for v in listed.values()), 1e-9)
+    return min(min(listed.values()), math.log(rest))
 
 
 def spellings(listed: Mapping[str, float], word: str) -> list[float]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..ranks import any_of, first, mean
 from ..records import StepRecord
 from .checkpoints import Resumable
 from .runs import Run
@@ -33,28 +34,31 @@ def follow(
     records: what the algorithm's `train` yields, one per step, after `state.step` has moved on. To do something on
     the way (a sample grid), wrap the iterator in a generator of your own. A checkpoint is written after
     `every_seconds`, or after `every_steps` steps if given, and at the end. On Ctrl-C or SIGTERM the step under way
-    is finished, a checkpoint written, and KeyboardInterrupt raised; a second Ctrl-C stops at once.
+    is finished, a checkpoint written, and KeyboardInterrupt raised; a second Ctrl-C stops at once. Where several
+    processes train, figures are means over them, and a signal to one stops all.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, quiet=not first())
     with ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
         stop = stack.enter_context(_stop_signals())
         show = stack.enter_context(_bar(console, total) if console.is_terminal else _lines(console, total))
-        record, saved = None, _Clock(state.step)
+        record, saved, stopped = None, _Clock(state.step), False
         for record in _timed(records):
+            record = replace(record, values=mean(record.values))
             run.log(record)
             for sink in sinks:
                 sink.log(record)
             show(record)
-            if stop.is_set():
+            stopped, due = any_of(stop.is_set(), saved.due(state.step, every_seconds, every_steps))
+            if stopped:
                 break
-            if saved.due(state.step, every_seconds, every_steps):
+            if due:
                 run.save(state)
                 saved = _Clock(state.step)
         if saved.step != state.step:
             run.save(state)
-    if stop.is_set():
+    if any_of(stopped or stop.is_set())[0]:
         console.print(f"stopped after step {state.step}; go on with --resume {run.folder}", soft_wrap=True)
         raise KeyboardInterrupt
     return record

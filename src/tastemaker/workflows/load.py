@@ -7,6 +7,7 @@
 | `diffusers:PATH` | a StableDiffusion, XL, 3 or Flux pipeline folder |
 | a run's folder of one | the tuned pipeline, or the pipeline that the run began with and its adapter |
 | `sit:PATH`, `repa:PATH`, `jit:PATH`, `rae:PATH` | a released generator of ImageNet's classes; `RUN` of a tuned one |
+| `tiny-masked:PATH` or a run's folder | a masked-token generator that `train masked` or `train dpo` wrote |
 | `interpolate:W:RUN` | between what a run began with, W = 0, and what it tuned, W = 1 |
 """
 
@@ -26,6 +27,7 @@ from ..generators.class_checkpoints import description
 from ..generators.diffusers_lora import FILE as ADAPTER
 from ..generators.interpolation import interpolated
 from ..generators.tiny_flow import load_tiny_flow
+from ..generators.tiny_masked import load_tiny_masked
 from ..protocols import Generator
 from ..rewards.table import REWARDS
 from ..weights import shipped
@@ -33,6 +35,15 @@ from ..weights import shipped
 
 def _tiny_flow(path: str) -> Any:
     return load_tiny_flow(path or shipped("tiny-flow"))
+
+
+def _tiny_masked(path: str) -> Any:
+    if not path and not shipped("tiny-masked").is_file():
+        raise TastemakerError(
+            "no tiny-masked comes with this version; train one with `tastemaker train tokenizer` and `tastemaker "
+            "train masked tokenizer=RUN`, and write tiny-masked:RUN"
+        )
+    return load_tiny_masked(path or shipped("tiny-masked"))
 
 
 def _diffusers(path: str) -> Any:
@@ -90,6 +101,7 @@ def _released(kind: str, load: Callable[[str], Any]) -> Callable[[str], Any]:
 
 GENERATORS: dict[str, Callable[[str], Any]] = {
     "tiny-flow": _tiny_flow,
+    "tiny-masked": _tiny_masked,
     "diffusers": _diffusers,
     "sit": _released("sit", sit.load),
     "repa": _released("repa", sit.load_repa),
@@ -99,6 +111,7 @@ GENERATORS: dict[str, Callable[[str], Any]] = {
 }
 ABOUT = (  # name, what it is, licence, what it needs
     ("tiny-flow", "generator of the emoji world, 64 x 64", "MIT", "shipped"),
+    ("tiny-masked:RUN", "generator of the emoji world by masked tokens", "MIT", "a run of train masked"),
     (
         "diffusers:PATH",
         "StableDiffusion, XL, 3 or Flux pipeline folder",

@@ -17,6 +17,7 @@ from ..errors import TastemakerError
 from ..generators.samplers import ddpm, sde
 from ..protocols import Plan, Reward
 from ..records import StepRecord
+from .processes import spread
 from .runs import Run, open_run
 from .sample import Combined
 from .tuning import Bench, beginning, carry_out, pictures, prepared
@@ -29,7 +30,7 @@ def train_drl(config_path=None, overrides: Sequence[str] = (), out=None, resume=
     generator.guidance = config.guidance
     drl.require_gradient(bench.reward)
     drl.require_buffer(config, generator.shape)
-    scheme, base = scheme_of(config, generator), generator.reference()
+    scheme, base = scheme_of(config, generator), reference_of(generator)
     run = open_run(config, out, resume, beginning(generator))
     batches = pictures(generator, config, data)
 
@@ -61,7 +62,7 @@ def train_flow_grpo(
     """Flow-GRPO; data: captioned pictures for the pretraining loss."""
     config, bench = prepared(flow_grpo.Config, config_path, overrides, resume, track)
     rewards = rewards_of(bench, config)
-    generator, base, kept = bench.generator, bench.generator.reference(), Kept()
+    generator, base, kept = bench.generator, reference_of(bench.generator), Kept()
     plan = Plan(sde, generator.plan.times, config.noise_level)
     run = open_run(config, out, resume, beginning(generator))
     batches = pictures(generator, config, data)
@@ -76,7 +77,7 @@ def train_nft(config_path=None, overrides: Sequence[str] = (), out=None, resume=
     """DiffusionNFT; data: captioned pictures for the pretraining loss."""
     config, bench = prepared(nft.Config, config_path, overrides, resume, track)
     rewards = rewards_of(bench, config)
-    generator, base, kept = bench.generator, bench.generator.reference(), Kept()
+    generator, base, kept = bench.generator, reference_of(bench.generator), Kept()
     run = open_run(config, out, resume, beginning(generator))
     batches = pictures(generator, config, data)
 
@@ -90,7 +91,7 @@ def train_awm(config_path=None, overrides: Sequence[str] = (), out=None, resume=
     """AWM; data: captioned pictures for the pretraining loss."""
     config, bench = prepared(awm.Config, config_path, overrides, resume, track)
     rewards = rewards_of(bench, config)
-    generator, base, kept = bench.generator, bench.generator.reference(), Kept()
+    generator, base, kept = bench.generator, reference_of(bench.generator), Kept()
     run = open_run(config, out, resume, beginning(generator))
     batches = pictures(generator, config, data)
 
@@ -98,6 +99,14 @@ def train_awm(config_path=None, overrides: Sequence[str] = (), out=None, resume=
         return awm.train(generator, base, rewards, bench.prompts, batches, config, state, kept)
 
     return carry_out(train, bench, config, run, track, {"round": kept})
+
+
+def reference_of(generator: Any) -> Any:
+    """The reference of the KL, with weights of its own that are sharded where the generator's are to be."""
+    base = generator.reference()
+    if base.network is not generator.network:  # else it is the generator with its adapter switched off
+        spread(base.network)
+    return base
 
 
 def rewards_of(bench: Bench, config: Any) -> Sequence[Reward]:

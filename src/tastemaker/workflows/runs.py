@@ -3,6 +3,8 @@
 config.yaml     every setting, defaults included        metrics.jsonl   one line a step, no step twice
 versions.json   exact versions, seed, weight hashes     samples/        pictures made on the way
 checkpoints/    the last two states, see checkpoints.py result.json     what came out; report.html shows it
+
+Of several processes the first one writes, but for the parts of a checkpoint; all see the same folder.
 """
 
 from __future__ import annotations
@@ -19,16 +21,19 @@ import torch
 import yaml
 
 from ..errors import TastemakerError
+from ..ranks import first, on_first
 from ..records import StepRecord
 from ..report.metrics import read_metrics
 from .checkpoints import Resumable, load_checkpoint, newest_checkpoint, save_checkpoint, sweep
 from .configs import plain, read_config
 from .files import disk_errors, finite, write_json, write_text, write_yaml
+from .processes import require_joined
 from .versions import EXACT, differences, environment
 
 C = TypeVar("C")
 FILES = ("config.yaml", "metrics.jsonl", "versions.json", "result.json", "report.html")
 FOLDERS = ("samples", "checkpoints")
+ALONE = {"processes": 1, "sharded": False}  # of runs that do not say
 
 
 @dataclass(frozen=True)
@@ -52,25 +57,29 @@ class Run:
         Raises TastemakerError where the folder holds anything already, unless `overwrite` and it is a run: then
         the files of that run are removed, and only those.
         """
-        folder = Path(folder)
-        make_room(folder, overwrite)
-        for name in FOLDERS:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        settings = plain(config)
-        write_json(folder / "versions.json", environment(command, settings.get("seed"), weights or {}))
-        write_yaml(folder / "config.yaml", settings)  # last: its presence says that this is a run
+        folder, settings = Path(folder), plain(config)
+        versions = environment(command, settings.get("seed"), weights or {})
+
+        def begin() -> None:
+            make_room(folder, overwrite)
+            for name in FOLDERS:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            write_json(folder / "versions.json", versions)
+            write_yaml(folder / "config.yaml", settings)  # last: its presence says that this is a run
+
+        on_first(begin)
         return cls(folder, settings)
 
     @classmethod
     def resume(cls, folder: str | Path, config: Any, weights: Mapping[str, str] | None = None) -> Run:
         """Open a run again to go on bit for bit, with the number of threads it had.
 
-        Raises TastemakerError with what differs where settings, versions, device or starting weights are not those
-        that the run began with.
+        Raises TastemakerError with what differs where settings, versions, device, starting weights or the number of
+        processes are not those that the run began with.
         """
         folder = Path(folder)
         recorded, settings = _recorded(folder), plain(config)
-        before = json.loads((folder / "versions.json").read_text())
+        before = ALONE | json.loads((folder / "versions.json").read_text())
         now = environment((), settings.get("seed"), weights or {})
         changed = differences(recorded, settings)
         changed += differences({k: before.get(k) for k in EXACT}, {k: now.get(k) for k in EXACT})
@@ -100,13 +109,18 @@ class Run:
         newest = newest_checkpoint(self.checkpoints)
         if newest is not None:
             load_checkpoint(newest, state)
-        sweep(self.checkpoints, above=state.step)
-        rows = [row for row in read_metrics(self.folder / "metrics.jsonl") if row["step"] <= state.step]
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        on_first(lambda: self._sweep(state.step))
         return state.step
+
+    def _sweep(self, step: int) -> None:
+        sweep(self.checkpoints, above=step)
+        rows = [row for row in read_metrics(self.folder / "metrics.jsonl") if row["step"] <= step]
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def log(self, record: StepRecord) -> None:
         """Append one line to metrics.jsonl; a figure that is not finite is written as null."""
+        if not first():
+            return
         row = finite({"step": record.step, "seconds": round(record.seconds, 4), **record.values})
         path = self.folder / "metrics.jsonl"
         with disk_errors(path), open(path, "a", encoding="utf-8") as file:
@@ -114,7 +128,7 @@ class Run:
 
     def write_result(self, result: Mapping[str, Any]) -> Path:
         """result.json: plain values, records and intervals become mappings."""
-        write_json(self.folder / "result.json", plain(result))
+        on_first(lambda: write_json(self.folder / "result.json", plain(result)))
         return self.folder / "result.json"
 
 
@@ -135,7 +149,10 @@ def open_run(
     weights: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Run:
-    """The folder that a command writes to: new at `out`, or taken up again at `resume`."""
+    """The folder that a command writes to: new at `out`, or taken up again at `resume`.
+
+    Raises TastemakerError in one of several processes that do not work together."""
+    require_joined()
     if resume is not None:
         return Run.resume(resume, config, weights)
     if out is None:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Protocol
 
 from ..errors import MissingExtra, UnknownName
+from ..ranks import first
 from ..records import StepRecord
 from .runs import Run
 
@@ -83,5 +84,6 @@ def sink_names(names: str) -> list[str]:
 
 
 def open_sinks(names: str, run: Run, start: int = 0) -> list[Sink]:
-    """names: comma-separated, may be empty. start: the step at which a resumed run goes on."""
-    return [SINKS[name](run, start) for name in sink_names(names)]
+    """names: comma-separated, may be empty. start: the step at which a resumed run goes on. None in all processes but
+    the first."""
+    return [SINKS[name](run, start) for name in sink_names(names)] if first() else []

@@ -21,11 +21,13 @@ from ..errors import TastemakerError
 from ..generators.networks import NetworkConfig
 from ..generators.tiny_flow import TinyFlow
 from ..randomness import mix
+from ..ranks import first, on_first, own
 from ..records import Prompt, StepRecord
 from ..sampling import sample
 from ..world.dataset import noisy_world
 from ..world.grammar import evaluation_prompts, prompt_of, swapped, vocabulary
 from .follow import follow
+from .processes import assembled, join, spread
 from .runs import Run, open_run, read_settings
 from .sinks import open_sinks, sink_names
 
@@ -34,14 +36,17 @@ def train_pretrain(
     config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track=""
 ) -> Run:
     """Pretrain a tiny flow transformer on the noisy world, or on one's own captioned pictures."""
+    join()
     config = read_settings(pretrain.Config, config_path, overrides, resume)
     sink_names(track)
+    own(range(config.batch_size))  # raises where processes cannot share it
     dataset, kept_out, words = captioned_data(data, config, noisy_world)
     run = open_run(config, out, resume)
     side = config.size // config.scale
     shape = NetworkConfig(side, config.patch, config.width, config.depth, config.width // 32, scale=config.scale)
     generator = TinyFlow.new(shape, Vocabulary(words, config.words), config.seed)
     generator.parts.to(best_device())
+    network, decoder = spread(generator.network), spread(generator.decoder)
     state = begin(generator.parts, config.optimiser, generator.hidden)
     run.restore(state)
     batches = Batches(dataset, config.batch_size, config.seed)
@@ -55,8 +60,9 @@ def train_pretrain(
     )
     with state.ema_weights():
         generator.recipe = run_recipe(run, state)
-        generator.parts.cpu()
-        generator.save(run.folder)
+        generator.network = assembled(generator.network, network).cpu()
+        generator.decoder = assembled(generator.decoder, decoder).cpu()
+        on_first(lambda: generator.save(run.folder))
     return run
 
 
@@ -143,7 +149,8 @@ def sampled(
             with state.ema_weights(), evaluating(generator.network):
                 known = [Prompt(known_words(p.text, generator.vocabulary)) for p in prompts]
                 images = sample(generator, known, range(len(known)))
-            save_grid(images, run.samples / f"step-{record.step:06d}.png", [p.text for p in prompts])
+            if first():
+                save_grid(images, run.samples / f"step-{record.step:06d}.png", [p.text for p in prompts])
         yield record
 
 

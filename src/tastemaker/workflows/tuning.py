@@ -23,13 +23,15 @@ from ..errors import TastemakerError
 from ..evaluation import drift
 from ..evaluation.intervals import bootstrap_mean, paired_difference
 from ..generators import lora
-from ..generators.checkpointing import checkpoint_class_flow, checkpoint_tiny_flow
+from ..generators.checkpointing import checkpoint_class_flow, checkpoint_tiny_flow, checkpoint_tokens
 from ..generators.class_flow import ClassFlow
 from ..generators.diffusers_common import PipelineFolder
 from ..generators.diffusers_lora import adapters
 from ..generators.interpolation import Interpolated
 from ..generators.tiny_flow import TinyFlow
+from ..generators.tiny_masked import TinyMasked
 from ..protocols import Reward
+from ..ranks import any_of, first, gather, on_first, own, part
 from ..records import Prompt, StepRecord
 from ..rewards.table import load_rewards
 from ..sampling import sample, score
@@ -39,6 +41,7 @@ from .checkpoints import Resumable
 from .files import write_whole
 from .follow import follow
 from .load import load_generator
+from .processes import assembled, join, spread
 from .runs import Run, read_settings
 from .sample import check_words, one_reward, zscore_scale
 from .sinks import open_sinks, sink_names
@@ -72,6 +75,8 @@ def load_tunable(model: str, lora_rank: int | None = None, gradient_checkpointin
         checkpoint_tiny_flow(generator)
     if gradient_checkpointing and isinstance(generator, ClassFlow):
         checkpoint_class_flow(generator)
+    if gradient_checkpointing and isinstance(generator, TinyMasked):
+        checkpoint_tokens(generator)
     return generator
 
 
@@ -88,9 +93,12 @@ class Bench:
 def prepared(
     kind: type[C], config_path: str | Path | None, overrides: Sequence[str], resume: str | Path | None, track: str
 ) -> tuple[C, Bench]:
-    """The checked settings of a command and all that they name, before anything is written."""
+    """The checked settings of a command and all that they name, before anything is written. Of several processes each
+    takes its place."""
+    join()
     config = read_settings(kind, config_path, overrides, resume)
     sink_names(track)
+    own(range(config.batch_size))  # raises where processes cannot share it
     return config, opened(config)
 
 
@@ -132,8 +140,9 @@ def standardised(config: Any, bench: Bench, guidance: float | None = None) -> An
     """
     if (config.reward_mean, config.reward_std) != (0.0, 1.0):
         return config
-    chosen = [bench.prompts[i % len(bench.prompts)] for i in range(96)]
-    scores = score([bench.reward], sample(bench.generator, chosen, range(96), guidance=guidance), chosen)
+    chosen, mine = [bench.prompts[i % len(bench.prompts)] for i in part(96)], part(96)
+    drawn = sample(bench.generator, chosen, mine, guidance=guidance)
+    scores = gather(score([bench.reward], drawn, chosen), 96)
     return replace(config, reward_mean=float(scores.nanmean()), reward_std=float(zscore_scale(scores)))
 
 
@@ -166,11 +175,12 @@ def picture_side(generator: Any) -> int:
 
 
 def stored(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in the file, or made now and written whole."""
-    if not path.is_file():
-        content = save({name: value.contiguous() for name, value in make().items()})
-        write_whole(path, lambda file: file.write(content))
-    return load_file(path)
+    """The tensors in the file, or made now, in every process alike, and written whole."""
+    if any_of(path.is_file())[0]:
+        return load_file(path)
+    made = {name: value.contiguous() for name, value in make().items()}
+    on_first(lambda: write_whole(path, lambda file: file.write(save(made))))
+    return made
 
 
 @dataclass
@@ -186,14 +196,18 @@ class Together:
     def state_dict(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
+    def own_parts(self) -> dict[str, Any]:
+        """What no other process has: all but the weights and what was seen of them."""
+        return {name: one.state_dict() for name, one in self.parts.items() if name not in ("training", "watch")}
+
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Raises TastemakerError where the saved parts are others."""
         if saved.keys() != self.parts.keys():
             raise TastemakerError(
                 f"the checkpoint holds {', '.join(saved)}, expected {', '.join(self.parts)}; it is of another command"
             )
-        for name, part in self.parts.items():
-            part.load_state_dict(saved[name])
+        for name, one in self.parts.items():
+            one.load_state_dict(saved[name])
 
 
 def watch_of(bench: Bench, config: TuningConfig) -> Watch:
@@ -212,6 +226,7 @@ def carry_out(
     train: from the state to the records. more: what else belongs to the checkpoints. Returns the run.
     """
     generator = bench.generator
+    empty = spread(generator.network)
     state = begin(generator.network, config.optimiser)
     watch = watch_of(bench, config)
     whole: Resumable = Together({"training": state, "watch": watch, **(more or {})})  # type: ignore[assignment]
@@ -220,15 +235,21 @@ def carry_out(
         sheet(run, generator, watch.prompts, 0)
     records = watched(train(state), watch, state, config.steps)
     follow(run, records, whole, config.steps, open_sinks(track, run, state.step))
-    conclude(run, generator, state, watch)
+    conclude(run, generator, state, watch, empty)
     return run
 
 
-def conclude(run: Run, generator: Any, state: TrainingState, watch: Watch) -> None:
-    """Keep the averaged or the best weights, save them, and write down how they compare with the beginning."""
+def conclude(
+    run: Run, generator: Any, state: TrainingState, watch: Watch, empty: torch.nn.Module | None = None
+) -> None:
+    """Keep the averaged or the best weights, save them, and write down how they compare with the beginning.
+
+    empty: of a network that was sharded, see `processes.assembled`."""
     went_back = watch.keep(state)
-    save_tuned(generator, run.folder)
+    last = watch.look()
     sheet(run, generator, watch.prompts, state.step)
+    generator.network = assembled(generator.network, empty)
+    on_first(lambda: save_tuned(generator, run.folder))
     if watch.stopped:
         print(f"stopped after step {state.step}: the reward rose and what is held out fell")
     assert watch.first is not None
@@ -237,16 +258,16 @@ def conclude(run: Run, generator: Any, state: TrainingState, watch: Watch) -> No
     )
     if went_back:
         summary += " The training had begun to exploit the reward: the weights of its best look were kept."
-    result = comparison(watch.first, watch.look(), watch.rewards, [p.text for p in watch.prompts])
+    result = comparison(watch.first, last, watch.rewards, [p.text for p in watch.prompts])
     run.write_result(
         {"summary": summary, **result, "steps": state.step, "stopped_early": watch.stopped, "went_back": went_back}
     )
 
 
 def save_tuned(generator: Any, folder: Path) -> None:
-    """FOLDER/model.safetensors for tiny-flow, its adapter merged; a diffusers adapter as FOLDER's LoRA file; a whole
+    """FOLDER/model.safetensors for tiny models, an adapter merged; a diffusers adapter as FOLDER's LoRA file; a whole
     diffusers pipeline in FOLDER/pipeline."""
-    if isinstance(generator, TinyFlow):
+    if isinstance(generator, (TinyFlow, TinyMasked)):
         lora.merge(generator.network)
     whole = isinstance(getattr(generator, "folder", None), PipelineFolder) and not adapters(generator.network)
     generator.save(str(folder / "pipeline" if whole else folder))
@@ -271,6 +292,6 @@ def comparison(before: Look, after: Look, rewards: Sequence[Reward], texts: Sequ
 def sheet(run: Run, generator: Any, prompts: Sequence[Prompt], step: int) -> None:
     """A grid of samples, samples/step-NNNNNN.png."""
     shown = [prompts[k * len(prompts) // SHOWN] for k in range(SHOWN)] if len(prompts) > SHOWN else list(prompts)
-    save_grid(
-        sample(generator, shown, range(len(shown))), run.samples / f"step-{step:06d}.png", [p.text for p in shown]
-    )
+    images = sample(generator, shown, range(len(shown)))
+    if first():
+        save_grid(images, run.samples / f"step-{step:06d}.png", [p.text for p in shown])

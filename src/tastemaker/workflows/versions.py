@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..ranks import world
 from .checkpoints import FORMAT
+from .processes import wants_shards
 
 EXACT = (
     "python",
@@ -22,6 +24,8 @@ EXACT = (
     "device",
     "checkpoint_format",
     "weights",
+    "processes",
+    "sharded",
 )  # what bit-equality needs
 
 
@@ -39,6 +43,8 @@ def environment(command: Sequence[str], seed: int | None, weights: Mapping[str, 
         "threads": torch.get_num_threads(),
         "checkpoint_format": FORMAT,
         "weights": dict(weights),
+        "processes": world(),
+        "sharded": wants_shards(),
     }
 
 

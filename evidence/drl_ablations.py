@@ -1,0 +1,121 @@
+"""drl.py, second part, one seed each and therefore exploratory: what lambda and R1 do, what a reward is worth that
+learned from nothing, and what cannot be had from the tuned model's pictures alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from tastemaker.algorithms import sft
+from tastemaker.algorithms.optimise import OptimiserConfig
+from tastemaker.algorithms.rollout import ScoredPictures
+from tastemaker.data.batches import Batches
+from tastemaker.evaluation.intervals import paired_difference
+from tastemaker.picture_bytes import as_bytes
+from tastemaker.randomness import mix
+from tastemaker.sampling import sample_batches
+from tastemaker.world.dataset import clean_world, noisy_world
+
+from . import drl_training as training
+from .drl_distance import excess_ratio
+from .drl_lab import COMMAND, Lab, generator
+from .drl_pictures import HELD_OUT, TRAINED, WORLD, Drawn
+from .drl_scratch import scratch
+from .rows import row
+from .simulated_pool import stored
+
+R1 = 1e-5  # of the sweep of lambda, as in the paper
+STRENGTHS = (1.0, 3.0, 30.0)  # beside the default's 10
+WEIGHTS = (0.0, 1e-3)  # of R1 at lambda = 10, beside the default's 1e-5
+TEACHER = "default-0"
+MATCHED = 512  # held-out drawings that the matching loss is measured on
+SFT = OptimiserConfig(learning_rate=3e-4, warmup_steps=5)
+
+
+def sweep(lab: Lab) -> dict[str, dict[str, Any]]:
+    """Name -> what one run's pictures are like, for other values of lambda and R1 than the presets'."""
+    wanted = {f"lambda-{strength:g}": (strength, R1) for strength in STRENGTHS}
+    wanted |= {f"r1-{weight:.0e}": (10.0, weight) for weight in WEIGHTS}
+
+    def trained(name: str, strength: float, r1: float) -> dict[str, Any]:
+        lab.drl(name, lab.discriminator(r1, 0), strength)
+        return {"lambda": strength, "r1": r1, "seed": 0, **lab.about(lab.tuned(name))}
+
+    return {name: lab.once(name, lambda name=name, how=how: trained(name, *how)) for name, how in wanted.items()}
+
+
+def from_scratch(lab: Lab) -> Drawn:
+    """DRL at lambda = 1 after a discriminator whose encoder had seen nothing else."""
+
+    def trained() -> dict[str, Any]:
+        reward = scratch(generator(), lab.real(0), lab.scale.pairs, lab.cache / "scratch-reward")
+        lab.drl("scratch", reward, 1.0)
+        return {"lambda": 1.0, "held_out_accuracy": reward.accuracy, **lab.about(lab.tuned("scratch"))}
+
+    lab.once("scratch", trained)
+    return lab.tuned("scratch")
+
+
+def taught(lab: Lab) -> Drawn:
+    """tiny-flow trained by flow matching on pictures of the DRL run TEACHER, for about as long as that took."""
+    name, prompts = "sft", lab.training_prompts(0)[: lab.scale.pairs]
+
+    def draw() -> dict[str, torch.Tensor]:
+        teacher = training.tuned(generator(), lab.cache / TEACHER)
+        seeds = [mix(WORLD, 2, k) for k in range(len(prompts))]
+        parts = sample_batches(teacher, prompts, seeds, guidance=1.0, batch=32)
+        return {"images": torch.cat([as_bytes(part) for part in parts])}
+
+    def trained() -> dict[str, Any]:
+        images = stored(lab.cache / "teacher", draw)["images"]
+        dataset = ScoredPictures(images, tuple(prompts), torch.zeros(len(prompts)))
+        learner, steps = generator(), 6 * lab.scale.steps
+        config = sft.Config(steps=steps, batch_size=32, pretraining_weight=0.0, optimiser=SFT)
+        kept = Batches(dataset, config.batch_size, 0)
+        training.carried_out(
+            lambda state, _: sft.train(learner, kept, None, config, state), learner, config, lab.cache / name
+        )
+        return {"pictures": len(prompts), "steps": steps, **lab.about(lab.tuned(name))}
+
+    lab.once(name, trained)
+    return lab.tuned(name)
+
+
+def matching(lab: Lab) -> dict[str, Any]:
+    """The flow's own loss on held-out pictures with true captions, tuned minus base, on the same draws."""
+    kinds = {"clean": clean_world(WORLD + 3), "as pretrained on": noisy_world(WORLD + 3, wrong_captions=0.0)}
+
+    def compared() -> dict[str, Any]:
+        found = {}
+        for kind, world in kinds.items():
+            pictures, prompts = zip(*(world[k] for k in range(min(MATCHED, lab.count))))
+            base, tuned = (
+                training.matching_loss(made, torch.stack(pictures), prompts)
+                for made in (generator(), training.tuned(generator(), lab.cache / TEACHER))
+            )
+            texts = [prompt.text for prompt in prompts]
+            found[kind] = {"base": float(base.mean()), "change": asdict(paired_difference(tuned, base, texts))}
+        return found
+
+    return lab.once("matching-loss", compared)
+
+
+def rows(lab: Lab) -> list[dict[str, Any]]:
+    found = [ratio_row(lab, "scratch", from_scratch(lab)), ratio_row(lab, "sft_on_samples", taught(lab))]
+    found[0]["beside"]["sweep"] = sweep(lab)
+    found[1]["beside"]["matching_loss"] = matching(lab)
+    return found
+
+
+def ratio_row(lab: Lab, name: str, made: Drawn) -> dict[str, Any]:
+    """Of one run, held out; beside it the other space."""
+    ratios = {}
+    for space in (HELD_OUT, TRAINED):
+        base, tuned = (one.features[space].numpy() for one in (lab.base, made))
+        ratios[space], _, distances = excess_ratio(base, [tuned], lab.references[space], lab.texts)
+    beside = {"lite0": ratios[TRAINED]}
+    value = ratios[HELD_OUT]
+    return row(f"{name}_frechet_ratio_heldout", value, [value.value], (0,), COMMAND, None, beside, unit="ratio")

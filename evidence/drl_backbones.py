@@ -1,0 +1,131 @@
+"""drl.py, fifth part, one seed: the same recipe on four small generators in the manners of SiT, JiT, REPA and RAE.
+
+Each is pretrained from nothing on clean drawings with true captions, so that it has seen what it is compared with,
+and then follows a discriminator of its own pictures at the preset theory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from tastemaker.algorithms import pretrain
+from tastemaker.algorithms.optimise import OptimiserConfig, begin
+from tastemaker.data.batches import Batches
+from tastemaker.generators.networks import TinyFlowNetwork
+from tastemaker.records import Interval
+from tastemaker.world.dataset import clean_world
+
+from . import drl_bases as bases
+from . import drl_training as training
+from .drl_distance import excess_ratio
+from .drl_lab import COMMAND, PRESETS, Lab
+from .drl_pictures import HELD_OUT, TRAINED, WORLD, Drawn, drawn
+from .rows import row
+from .simulated_pool import stored
+
+FROM_NOTHING = OptimiserConfig(2e-3, warmup_steps=40, ema_decay=0.99, muon_scale=5.0)
+DECODING = OptimiserConfig(learning_rate=2e-3, warmup_steps=20)
+PRESET = "theory"
+
+
+def seeded(make: Callable[[], nn.Module]) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make()
+
+
+def on_pictures(kind: type[bases.OnShippedDecoder]) -> Any:
+    known = bases.words()
+    network = seeded(lambda: TinyFlowNetwork(bases.SHAPE, len(known), known.length))
+    return kind(network, known)  # type: ignore[arg-type]
+
+
+def aligned() -> Any:
+    known, states = bases.words(), 160
+    network = seeded(lambda: bases.AlignedNetwork(bases.SHAPE, len(known), known.length, states))
+    return bases.Aligned(network, known)
+
+
+def latent(lab: Lab, steps: int) -> Any:
+    """With its decoder, trained here the first time."""
+    known, codec = bases.words(), seeded(bases.LatentCodec)
+    codec.load_state_dict(stored(lab.cache / "base-rae-codec", lambda: decoder(codec, steps)))
+    codec.decoder.requires_grad_(False)
+    shape = (bases.LATENTS, 8, bases.LATENT_WIDTH, bases.LATENT_DEPTH, len(known), known.length)
+    return bases.Latent(seeded(lambda: bases.LatentNetwork(*shape)), known, codec)
+
+
+def decoder(codec: bases.LatentCodec, steps: int) -> dict[str, torch.Tensor]:
+    """Mean absolute difference to clean drawings, from latents that are roughened a little."""
+    data = Batches(clean_world(WORLD + 4), 32, 0).from_step(0)
+    codec.standardise(next(data)[0])
+    state = begin(codec.decoder, replace(DECODING, cosine_steps=steps))
+    for k, (images, _) in zip(range(steps), data):
+        x1 = codec.encode(images)
+        rough = x1 + 0.1 * torch.randn(x1.shape, generator=torch.Generator().manual_seed(k))
+        state.update((codec.decode(rough) - images).abs().mean())
+    return codec.state_dict()
+
+
+def makers(lab: Lab) -> dict[str, Callable[[], Any]]:
+    return {
+        "sit": partial(on_pictures, bases.Velocity),
+        "jit": partial(on_pictures, bases.OnShippedDecoder),
+        "repa": aligned,
+        "rae": partial(latent, lab, lab.scale.pretraining // 2),
+    }
+
+
+def pretrained(lab: Lab, name: str) -> Any:
+    """A base with its weights, from nothing the first time, and taken up again where it was left."""
+    made = makers(lab)[name]()
+    made.guidance = 1.0
+    steps = lab.scale.pretraining
+    config = pretrain.Config(
+        steps=steps, batch_size=32, compile=False, optimiser=replace(FROM_NOTHING, cosine_steps=steps)
+    )
+    data = Batches(clean_world(WORLD + 4), config.batch_size, 0)
+    inside = [each.removeprefix("network.") for each in made.hidden]
+    folder = lab.cache / f"base-{name}"
+    training.carried_out(lambda state, _: pretrain.train(made, data, config, state), made, config, folder, inside)
+    return made
+
+
+def improved(lab: Lab, name: str) -> tuple[Drawn, Drawn]:
+    """Pictures of the base and of the same after DRL."""
+    made = pretrained(lab, name)
+    base = drawn(lab.cache / f"drawn-base-{name}", lambda: made, lab.prompts, scored=False)
+
+    def trained() -> dict[str, Any]:
+        strength, r1 = PRESETS[PRESET]
+        folder = lab.cache / f"discriminator-{name}"
+        reward = lab.discriminator_of(made, r1, 0, folder, lab.cache / f"pairs-{name}")
+        lab.drl(f"drl-{name}", reward, strength, start=made)
+        return {"weights": sum(p.numel() for p in made.network.parameters())}
+
+    lab.once(f"base-{name}", trained)
+    file = lab.cache / f"drawn-drl-{name}"
+    tuned = drawn(file, lambda: training.tuned(made, lab.cache / f"drl-{name}"), lab.prompts, scored=False)
+    return base, tuned
+
+
+def rows(lab: Lab) -> list[dict[str, Any]]:
+    found: dict[str, Any] = {}
+    for name in makers(lab):
+        pictures, found[name] = improved(lab, name), {}
+        for space in (HELD_OUT, TRAINED):
+            base, tuned = (one.features[space].numpy() for one in pictures)
+            ratio, _, distances = excess_ratio(base, [tuned], lab.references[space], lab.texts)
+            found[name][space] = {"ratio": ratio, "frechet": distances}
+    ratios = [found[name][HELD_OUT]["ratio"] for name in found]
+    count, sure, possible = (
+        sum(value > 1 for value in side) for side in zip(*((r.value, r.low, r.high) for r in ratios))
+    )
+    value = Interval(count, sure, possible, len(found))
+    return [row("backbones_improved", value, [count], (0,), COMMAND, 3, found, 4, "of four")]

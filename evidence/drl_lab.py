@@ -1,0 +1,173 @@
+"""Where the parts of drl.py keep their runs and pictures, and the settings that all of them share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tastemaker import load_generator
+from tastemaker.algorithms import drl
+from tastemaker.algorithms.discriminator import Config as DiscriminatorConfig
+from tastemaker.algorithms.optimise import OptimiserConfig
+from tastemaker.data.batches import Dataset
+from tastemaker.protocols import Reward
+from tastemaker.records import Prompt
+from tastemaker.rewards.discriminator import Discriminator
+from tastemaker.workflows.files import write_json
+from tastemaker.world.dataset import clean_world
+
+from . import drl_training as training
+from .drl_distance import Reference, excess, neighbours
+from .drl_pictures import SPACES, TRAINED, Drawn, clean_drawings, compared, drawn, trained_on
+
+NAME = "drl"
+COMMAND = "python -m evidence.drl"
+MODEL = "tiny-flow"
+PRESETS = {"theory": (1.0, 0.0), "default": (10.0, 1e-5)}  # the paper's: lambda, weight of R1
+OPTIMISER = OptimiserConfig(learning_rate=3e-4, warmup_steps=5, max_grad_norm=float("inf"))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is. count: N pictures that are compared; pairs: of a real and a generated picture that a
+    discriminator learns from; steps of a head, of a DRL run (whole rounds) and of pretraining."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    count: int = 512
+    pairs: int = 1024
+    head_steps: int = 200
+    steps: int = 64
+    buffer: int = 64
+    batch_size: int = 16
+    pretraining: int = 1400
+
+
+QUICK = Scale((0,), count=96, pairs=128, head_steps=20, steps=4, buffer=16, batch_size=16, pretraining=60)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """cache: runs and pictures. partial: a row for each finished run."""
+
+    cache: Path
+    partial: Path
+    scale: Scale = Scale()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.scale.seeds
+
+    @property
+    def count(self) -> int:
+        return self.scale.count
+
+    @cached_property
+    def prompts(self) -> Sequence[Prompt]:
+        return compared(self.count)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        return [prompt.text for prompt in self.prompts]
+
+    @cached_property
+    def clean(self) -> Drawn:
+        return clean_drawings(self.cache / "drawn-clean", self.count)
+
+    @cached_property
+    def references(self) -> dict[str, Reference]:
+        return {space: Reference.of(self.clean, space) for space in SPACES}
+
+    @cached_property
+    def base(self) -> Drawn:
+        return drawn(self.cache / "drawn-base", generator, self.prompts, scored=True)
+
+    def training_prompts(self, seed: int) -> list[Prompt]:
+        return trained_on(self.count, seed)
+
+    def real(self, seed: int) -> Dataset:
+        """Clean drawings that a discriminator learns from; none of them is measured on."""
+        return replace(clean_world(seed + 1), length=self.scale.pairs)
+
+    def discriminator(self, r1: float, seed: int) -> Discriminator:
+        """Of tiny-flow's pictures, for a weight of R1. Those of one seed share their pictures."""
+        folder = self.cache / f"discriminator-{r1:.0e}-{seed}"
+        return self.discriminator_of(generator(), r1, seed, folder, self.cache / f"pairs-{seed}")
+
+    def discriminator_of(self, made: Any, r1: float, seed: int, folder: Path, pairs: Path) -> Discriminator:
+        """The step size is the paper's: where real and generated pictures can be told apart without error, a larger
+        one lets the logit grow until its unit means nothing."""
+        config = DiscriminatorConfig(
+            encoder=TRAINED,
+            world="clean",
+            pictures=self.scale.pairs,
+            r1=r1,
+            r1_pictures=4,
+            steps=self.scale.head_steps,
+            batch_size=256,
+            seed=seed,
+            optimiser=OptimiserConfig(learning_rate=1e-4, betas=(0.9, 0.999), max_grad_norm=float("inf")),
+        )
+        return training.discriminator(made, self.real(seed), config, folder, pairs)
+
+    def config(self, strength: float, seed: int = 0) -> drl.Config:
+        """Of every DRL run."""
+        return drl.Config(
+            strength=strength,
+            seed=seed,
+            steps=self.scale.steps,
+            buffer=self.scale.buffer,
+            batch_size=self.scale.batch_size,
+            epochs=4,
+            integration_steps=16,
+            time_share=0.25,
+            rows_at_once=16,
+            optimiser=OPTIMISER,
+        )
+
+    def drl(self, name: str, reward: Reward, strength: float, seed: int = 0, start: Any = None) -> None:
+        """DRL on tiny-flow, or on `start`."""
+        made, config = start or generator(), self.config(strength, seed)
+        loop = training.drl_loop(made, reward, self.training_prompts(seed), config)
+        training.carried_out(loop, made, config, self.cache / name)
+
+    def tuned(self, name: str, scored: bool = False) -> Drawn:
+        """What a run of tiny-flow that is over draws. scored: with rewards and looks."""
+        file = self.cache / f"drawn-{name}"
+        return drawn(file, lambda: training.tuned(generator(), self.cache / name), self.prompts, scored)
+
+    def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The row of a finished run, or made now and written, with its seconds."""
+        path = self.partial / f"{NAME}-{name}.json"
+        if not path.is_file():
+            began = time.time()
+            found = make()
+            write_json(path, {"run": name, **found, "seconds": round(time.time() - began)})
+            print(f"{name}: {time.time() - began:.0f} s", flush=True)
+        return json.loads(path.read_text())
+
+    def about(self, made: Drawn) -> dict[str, Any]:
+        """What one run's pictures are like; distances lie above their floor only where they are called excess."""
+        found: dict[str, Any] = {}
+        for space, reference in self.references.items():
+            features, base = made.features[space].numpy(), self.base.features[space].numpy()
+            over = excess(features, reference)
+            found[space] = {
+                "distance": reference.distance(features),
+                "excess": over,
+                "base_over_this": excess(base, reference) / max(over, 1e-9),
+                **neighbours(features, reference),
+            }
+        means = {name: float(values.mean()) for name, values in (made.scores | made.looks).items()}  # type: ignore
+        return found | ({"means": means} if means else {})
+
+
+def generator() -> Any:
+    """tiny-flow without guidance."""
+    made: Any = load_generator(MODEL)
+    made.guidance = 1.0
+    return made
