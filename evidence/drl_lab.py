@@ -41,7 +41,7 @@ class Scale:
     count: int = 512
     pairs: int = 1024
     head_steps: int = 200
-    steps: int = 64
+    steps: int = 96
     buffer: int = 64
     batch_size: int = 16
     pretraining: int = 1400
@@ -122,7 +122,7 @@ class Lab:
             steps=self.scale.steps,
             buffer=self.scale.buffer,
             batch_size=self.scale.batch_size,
-            epochs=4,
+            epochs=6,
             integration_steps=16,
             time_share=0.25,
             rows_at_once=16,
