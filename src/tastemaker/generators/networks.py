@@ -56,15 +56,19 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.table = nn.Parameter(torch.tensor([0.0, 0, 1, 0, 0, 1])[:, None].repeat(1, width))  # gates open
 
-    def forward(self, h: Tensor, modulation: Tensor) -> Tensor:
+    def forward(self, h: Tensor, modulation: Tensor, *beside: Tensor) -> Tensor:
+        """beside: what a heir attends to as well."""
         scale1, shift1, gate1, scale2, shift2, gate2 = (modulation + self.table).unsqueeze(2).unbind(1)  # (B, 1, D)
-        h = h + gate1 * self.attend(self.norm1(h) * (1 + scale1) + shift1)
+        h = h + gate1 * self.attend(self.norm1(h) * (1 + scale1) + shift1, *beside)
         return h + gate2 * self.down(F.gelu(self.up(self.norm2(h) * (1 + scale2) + shift2), approximate="tanh"))
 
     def attend(self, h: Tensor) -> Tensor:
-        q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, M, D / heads)
-        q, k = self.norm_q(q), self.norm_k(k)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(F.scaled_dot_product_attention(*self.projected(h)).transpose(1, 2).flatten(2))
+
+    def projected(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (B, heads, M, D / heads)."""
+        q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.norm_q(q), self.norm_k(k), v
 
 
 class Residual(nn.Module):
@@ -92,6 +96,8 @@ class TinyFlowNetwork(nn.Module):
     their sum joins the time in the modulation.
     """
 
+    block: type[Block] = Block
+
     def __init__(self, config: NetworkConfig, words: int, length: int):
         super().__init__()
         self.config, width, channels = config, config.width, config.channels
@@ -104,7 +110,7 @@ class TinyFlowNetwork(nn.Module):
         self.register = nn.Parameter(torch.randn(1, config.registers, width) * 0.1)
         self.time, self.caption = TimeEmbedding(width), nn.Linear(width, width)
         self.modulate = nn.Linear(width, 6 * width)
-        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(self.block(width, config.heads) for _ in range(config.depth))
         self.norm, self.unpatchify = nn.RMSNorm(width), nn.ConvTranspose2d(width, channels, 2, 2)
         self.up, self.norm_out = Residual(2 * channels, channels, width), nn.GroupNorm(8, channels)
         self.leave = nn.Conv2d(channels, pixels, 3, padding=1)
@@ -113,15 +119,19 @@ class TinyFlowNetwork(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, words: Tensor) -> Tensor:
         """x (B, 3, H, W) in [-1, 1] plus noise, t (B,), words (B, L) int64 -> x1 (B, 3, H, W)."""
-        side, half = self.config.size // self.config.patch, self.config.patch // 2
         caption = self.word(words)  # (B, L, D)
-        about = F.silu(self.time(t) + self.caption(caption.sum(1) / 2))  # (B, D)
+        return self.draw(x, caption, self.time(t) + self.caption(caption.sum(1) / 2))
+
+    def draw(self, x: Tensor, caption: Tensor, about: Tensor, *beside: Tensor) -> Tensor:
+        """caption (B, L, D); about (B, D): what modulates, before its nonlinearity; beside: see Block."""
+        side, half = self.config.size // self.config.patch, self.config.patch // 2
+        about = F.silu(about)
         fine = self.down(self.enter(F.pixel_unshuffle(x, half)), about)  # (B, C, H / half, W / half)
         patches = self.patchify(fine).flatten(2).transpose(1, 2)  # (B, N, D)
         h = torch.cat([self.register.expand(len(x), -1, -1), caption, patches], 1) + self.place  # (B, M, D)
         modulation = self.modulate(about).unflatten(-1, (6, -1))
         for block in self.blocks:
-            h = block(h, modulation)
+            h = block(h, modulation, *beside)
         coarse = self.norm(h[:, -self.tokens :]).transpose(1, 2).unflatten(2, (side, side))  # (B, D, side, side)
         h = self.up(torch.cat([self.unpatchify(coarse), fine], 1), about)
         return F.pixel_shuffle(self.leave(F.silu(self.norm_out(h))), half)
