@@ -9,7 +9,15 @@ from gaussian_flow import SLOPE, VARIANCE, GaussianFlow, Linear, moments
 from small import tiny_flow
 
 from tastemaker.algorithms import drl, kept
-from tastemaker.algorithms.adjoint_buffer import MOST_GROWTH, burst_at, on_host, terminal, trajectory, with_adjoints
+from tastemaker.algorithms.adjoint_buffer import (
+    MOST_GROWTH,
+    burst_at,
+    on_host,
+    shortened,
+    terminal,
+    trajectory,
+    with_adjoints,
+)
 from tastemaker.algorithms.drl import Config, batch_rows, running_threshold, strata, stratified, train, within
 from tastemaker.algorithms.kept import Kept
 from tastemaker.algorithms.memoryless import (
@@ -188,6 +196,26 @@ def test_the_mask_leaves_out_the_loudest_tenth():
 
 
 # the buffer
+
+
+def test_long_adjoints_are_shortened_to_a_multiple_of_the_median_of_their_step():
+    adjoint = torch.ones(2, 5, 1, 1, 1) * torch.tensor([1.0, 2.0, 3.0, 4.0, 50.0]).reshape(1, 5, 1, 1, 1)
+    adjoint[1] *= -10
+    sound = torch.tensor([True] * 5)
+    found = shortened(adjoint, sound, multiple=1.5)[..., 0, 0, 0]
+    torch.testing.assert_close(found[0], torch.tensor([1.0, 2.0, 3.0, 4.0, 4.5]))
+    torch.testing.assert_close(found[1], -10 * found[0])
+    sound[4] = False  # whose length says nothing: the median is then that of 1, 2, 3, 4, the lower of the middle ones
+    torch.testing.assert_close(shortened(adjoint, sound, 1.5)[0, 3, 0, 0, 0], torch.tensor(3.0))
+
+
+def test_a_cut_changes_what_is_learned_and_only_from_long_adjoints():
+    same, _ = run(Redness(), adjoint_cut=1e6)
+    plain, _ = run(Redness())
+    cut, _ = run(Redness(), adjoint_cut=0.5)
+    for one, other in zip(same.network.parameters(), plain.network.parameters()):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert any(not torch.equal(a, b) for a, b in zip(plain.network.parameters(), cut.network.parameters()))
 
 
 def test_a_half_buffer_is_half_as_large_and_nearly_the_same():

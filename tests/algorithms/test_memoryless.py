@@ -10,6 +10,7 @@ from small import tiny_flow
 
 from tastemaker.algorithms.memoryless import (
     adjoints,
+    begun_at,
     euler_maruyama,
     euler_maruyama_scheme,
     even_times,
@@ -200,3 +201,10 @@ def test_the_last_step_is_an_euler_step_without_noise(sampler):
     step = sampler(exact_velocity, x, t, torch.ones(3), 0.0)
     torch.testing.assert_close(step.mean, euler(exact_velocity, x, t, torch.ones(3), 0.0).mean)
     assert not step.std.any()
+
+
+def test_steps_before_the_first_time_are_not_trained():
+    scheme = begun_at(local_linear_scheme(10), 0.3)
+    assert scheme.trained == list(range(3, 10)) and scheme.plan.steps == 10
+    with pytest.raises(TastemakerError, match="leaves a step to train"):
+        begun_at(local_linear_scheme(10), 0.95)

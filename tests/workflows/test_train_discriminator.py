@@ -195,3 +195,14 @@ def test_a_changed_encoder_is_refused(home):
         load_discriminator("run")
     with pytest.raises(TastemakerError, match="of kind 'tiny-flow', expected 'discriminator'"):
         load_discriminator("model")
+
+
+def test_looks_are_written_with_the_head_and_kept(home):
+    assert train("looks=2", "look_noise=0.1", "r1=1e-3", "r1_pictures=2", "steps=4") == 0
+    reward = load_discriminator("run")
+    assert (reward.looks.count, reward.looks.noise) == (2, 0.1)
+    images, prompts = torch.rand(2, 3, 16, 16), [Prompt("a photo of a cat")] * 2
+    seen = [
+        reward.network(reward.encoder.features(c), reward.told.read(prompts)) for c in reward.looks.copies(images)
+    ]
+    torch.testing.assert_close(reward.score(images, prompts), (seen[0] + seen[1]) / 2)

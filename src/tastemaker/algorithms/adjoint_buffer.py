@@ -116,6 +116,16 @@ def checked(parts: Sequence[dict[str, Tensor]], name: str) -> tuple[dict[str, Te
     return {"x": drawn["x"], "adjoint": drawn["adjoint"], "prompt": drawn["prompt"], "sound": sound}, figures
 
 
+def shortened(adjoint: Tensor, sound: Tensor, multiple: float) -> Tensor:
+    """adjoint (T, N, ...), sound (N,) -> adjoints of at most `multiple` times the median length of their step, with
+    their directions. Lengths are heavy-tailed, most of all at early times, where one in ten is ten times the median:
+    those would be all that a step learns from, or be left out with what they say."""
+    lengths = adjoint.flatten(2).float().norm(dim=2)  # (T, N)
+    everywhere = gather(torch.where(sound[:, None], lengths.T, torch.nan))  # (all rows, T)
+    share = multiple * everywhere.nanmedian(0).values[:, None] / lengths.clamp_min(1e-30)
+    return adjoint * share.clamp_max(1).reshape(*share.shape, *[1] * (adjoint.ndim - 2)).to(adjoint.dtype)
+
+
 def _refuse_bursts(burst: Tensor, steps: int) -> None:
     count = int((burst >= 0).sum())
     if 2 * count >= len(burst):

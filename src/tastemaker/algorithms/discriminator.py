@@ -64,6 +64,13 @@ class Config:
     """without --data: the real pictures; noisy: as tiny-flow was trained on, clean: none of them degraded"""
     real_through_decoder: bool = False
     """real pictures are encoded and decoded first, so that what the decoder leaves cannot tell the two apart"""
+    looks: int = 0
+    """copies of a picture, shifted and with noise, that the logit is a mean over, one of which the head learns from;
+    0: the picture as it is, the published form"""
+    look_noise: float = 0.05
+    """standard deviation of a copy's noise, of pixels in [0, 1]"""
+    look_shift: float = 0.05
+    """the farthest that a copy is shifted, as a share of the sides"""
     prompts: str = ""
     """a prompt file for the generated pictures; empty: the real pictures' own captions or classes"""
     guidance: float = 1.0

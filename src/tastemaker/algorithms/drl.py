@@ -37,7 +37,7 @@ from ..protocols import Condition, Reward
 from ..randomness import mix, stream
 from ..ranks import beside, gather, own, rank, world
 from ..records import Prompt, StepRecord
-from .adjoint_buffer import buffer_bytes, checked, on_host, with_adjoints
+from .adjoint_buffer import buffer_bytes, checked, on_host, shortened, with_adjoints
 from .anchor import captioned_data
 from .kept import Kept, require_memory, update_in_pieces, with_anchor
 from .memoryless import (
@@ -99,6 +99,10 @@ class Config(TuningConfig):
     """trajectories a step; captioned pictures for the pretraining loss"""
     time_share: float = 0.4
     """share of the T steps that one update takes of each trajectory, in (0, 1]"""
+    first_time: float = 0.0
+    """steps that begin before this t are not trained; an adjoint is noisiest there"""
+    adjoint_cut: float = float("inf")
+    """adjoints longer than this multiple of their step's median are shortened to it; inf: the published form"""
     quantile: float = 0.9
     """of the loss norms: what reaches its running mean is left out; 1: nothing is"""
     threshold_memory: float = 0.9
@@ -142,6 +146,8 @@ class Config(TuningConfig):
         )
         expect(self.epochs >= 1 and self.rows_at_once >= 1, "epochs and rows_at_once of at least 1", self.epochs)
         expect(0 < self.time_share <= 1, "time_share in (0, 1]", self.time_share)
+        expect(0 <= self.first_time < 1, "first_time in [0, 1)", self.first_time)
+        expect(self.adjoint_cut > 0, "an adjoint_cut above 0", self.adjoint_cut)
         expect(0 < self.quantile <= 1, "quantile in (0, 1]", self.quantile)
         expect(0 <= self.threshold_memory < 1, "threshold_memory in [0, 1)", self.threshold_memory)
         expect(self.spike_cap > 1, "a spike_cap above 1", self.spike_cap)
@@ -337,4 +343,7 @@ def filled(
         asked = [prompts[i] for i in chosen[rows].tolist()]
         drawn = with_adjoints(generator, base, reward, asked, seeds[rows], config.strength, scheme)
         parts.append(on_host(drawn, config.half) | {"prompt": chosen[rows]})
-    return checked(parts, reward.name)
+    tensors, figures = checked(parts, reward.name)
+    if config.adjoint_cut < float("inf"):
+        tensors["adjoint"] = shortened(tensors["adjoint"], tensors["sound"], config.adjoint_cut)
+    return tensors, figures

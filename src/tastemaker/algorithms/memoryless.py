@@ -157,6 +157,18 @@ def in_data_units(scheme: Scheme) -> Scheme:
     return replace(scheme, weight=weight)
 
 
+def begun_at(scheme: Scheme, first: float) -> Scheme:
+    """The same without a loss of the steps that begin before t = `first`; trajectories keep them. Raises
+    TastemakerError where none is left."""
+    gain = tuple(gain if t >= first - 1e-9 else float("inf") for t, gain in zip(scheme.times, scheme.gain))
+    kept = replace(scheme, gain=gain)
+    if not kept.trained:
+        raise TastemakerError(
+            f"expected a first time that leaves a step to train, got {first} with steps at {scheme.times}"
+        )
+    return kept
+
+
 def even_times(steps: int) -> tuple[float, ...]:
     """steps + 1 evenly spaced times from 0 to 1."""
     return tuple(k / steps for k in range(steps + 1))

@@ -30,6 +30,7 @@ from ..errors import TastemakerError
 from ..protocols import Prompt
 from ..records import Provenance
 from ..weights import device_of, file_hash, fill, load_weights, save_weights, shape_of
+from .looks import ONE, Looks
 
 KIND = "discriminator"
 CLASS, NOTHING = "class", "none"
@@ -146,7 +147,8 @@ def told_by(name: str, classes: int = 0) -> Told:
 class Discriminator:
     """Differentiable. The logit is not bounded, centred or scaled: lambda = 1 has its meaning only as it is.
 
-    space: the encoder's name in encoders/table.py. `network.to(device)` moves the head alone.
+    space: the encoder's name in encoders/table.py. looks: copies of a picture that its logit is a mean over.
+    `network.to(device)` moves the head alone.
     """
 
     name = KIND
@@ -154,8 +156,16 @@ class Discriminator:
     range = (-math.inf, math.inf)
 
     def __init__(
-        self, head: ProjectionHead, encoder: Encoder, space: str, told: Told, recipe: Any = None, digest: str = ""
+        self,
+        head: ProjectionHead,
+        encoder: Encoder,
+        space: str,
+        told: Told,
+        recipe: Any = None,
+        digest: str = "",
+        looks: Looks = ONE,
     ):
+        self.looks = looks
         self.network, self.encoder, self.space, self.told, self.recipe = head, encoder, space, told, recipe or {}
         seen = encoder.provenance
         self.provenance = Provenance(
@@ -167,7 +177,9 @@ class Discriminator:
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B,). Raises as the reader of prompts does."""
         device = device_of(self.network)
-        return self.network(self.encoder.features(images).to(device), self.told.read(prompts).to(device))
+        told = self.told.read(prompts).to(device)
+        seen = [self.network(self.encoder.features(c).to(device), told) for c in self.looks.copies(images)]
+        return torch.stack(seen).mean(0)
 
     def write(self, path: str | Path) -> str:
         """The head alone in one safetensors file; encoder and reader are named, with their hashes. -> its sha256."""
@@ -181,6 +193,7 @@ class Discriminator:
                 "preprocessing": seen.preprocessing,
             },
             "told": {"name": self.told.name, "weight_hash": self.told.weight_hash},
+            "looks": asdict(self.looks),
             "recipe": self.recipe,
         }
         return save_weights(path, self.network.state_dict(), description)
@@ -209,7 +222,8 @@ def load_discriminator(where: str | Path, encoder: Encoder | None = None, told: 
     head = ProjectionHead(config)
     fill(head, tensors, str(path))
     head.eval().requires_grad_(False)
-    return Discriminator(head, encoder, said["encoder"]["name"], told, said.get("recipe"), file_hash(path))
+    looks = Looks(**said.get("looks", {}))
+    return Discriminator(head, encoder, said["encoder"]["name"], told, said.get("recipe"), file_hash(path), looks)
 
 
 def _unchanged(path: Path, said: Mapping[str, str], found: Mapping[str, str]) -> None:

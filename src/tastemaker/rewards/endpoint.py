@@ -31,6 +31,7 @@ KEY = "TASTEMAKER_API_KEY"
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)  # states that may pass
 OURS = (401, 403, 404, 405)  # states that would meet every picture alike
 LONGEST = 30.0  # seconds between two tries
+Turns = tuple[tuple[str, str], ...]
 
 
 class Unanswered(Exception):
@@ -76,18 +77,18 @@ class Endpoint:
             raise TastemakerError(f"{self.url} serves {', '.join(found) or 'no model'}; name one: {self.url}#MODEL")
         return replace(self, model=found[0])
 
-    def first_tokens(self, images: Tensor, questions: Sequence[str]) -> list[dict[str, float] | str]:
-        """For each picture (3, H, W) and question: the first token's candidates with their log-probabilities, or why
-        there are none. In order; `workers` at a time. Raises TastemakerError for what would meet every picture."""
+    def first_tokens(self, images: Tensor, questions: Sequence[str | Turns]) -> list[dict[str, float] | str]:
+        """For each picture (3, H, W) and question, or turns (question, answer) of which the last has no answer: the
+        first token's candidates with their log-probabilities, or why there are none. In order; `workers` at a time.
+        Raises TastemakerError for what would meet every picture."""
         jobs = zip(map(as_url, images.detach().cpu()), questions)
         with ThreadPoolExecutor(self.workers) as pool:
             return list(pool.map(lambda job: self.first_token(*job), jobs))
 
-    def first_token(self, picture: str, question: str) -> dict[str, float] | str:
-        content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": question}]
+    def first_token(self, picture: str, question: str | Turns) -> dict[str, float] | str:
         asked = {
             "model": self.model,
-            "messages": [{"role": "user", "content": content}],
+            "messages": messages(picture, question),
             "max_tokens": 1,
             "temperature": 0,
             "logprobs": True,
@@ -97,6 +98,21 @@ class Endpoint:
             return candidates(self.ask("/chat/completions", asked))
         except Unanswered as error:
             return str(error)
+
+    def texts(self, images: Tensor, questions: Sequence[str | Turns], most: int = 64) -> list[tuple[str, str]]:
+        """The likeliest answer of at most `most` tokens to each, and why there is none."""
+        jobs = zip(map(as_url, images.detach().cpu()), questions)
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(lambda job: self.text(*job, most), jobs))
+
+    def text(self, picture: str, question: str | Turns, most: int) -> tuple[str, str]:
+        asked = {"model": self.model, "messages": messages(picture, question), "max_tokens": most, "temperature": 0}
+        try:
+            return str(self.ask("/chat/completions", asked)["choices"][0]["message"]["content"]).strip(), ""
+        except Unanswered as error:
+            return "", str(error)
+        except (KeyError, IndexError, TypeError):
+            return "", "the answer has no choices"
 
     def ask(self, path: str, content: Mapping[str, Any] | None = None) -> Any:
         """The JSON answer, after up to `tries` tries. Raises Unanswered where there is none."""
@@ -129,6 +145,17 @@ class Endpoint:
             asked = error.headers.get("Retry-After", "")
             return Later(said, float(asked) if asked.isdigit() else 0.0)
         return Unanswered(said)
+
+
+def messages(picture: str, question: str | Turns) -> list[dict[str, Any]]:
+    """The picture belongs to the first question; answers stand between the questions."""
+    turns = ((question, ""),) if isinstance(question, str) else question
+    out: list[dict[str, Any]] = []
+    for k, (asked, answer) in enumerate(turns):
+        content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": picture}}] if k == 0 else []
+        out.append({"role": "user", "content": [*content, {"type": "text", "text": asked}]})
+        out += [{"role": "assistant", "content": answer}] if answer else []
+    return out
 
 
 class Later(Exception):

@@ -17,13 +17,10 @@ from torch import Tensor
 
 from ..records import Prompt, Provenance
 from .endpoint import Endpoint
+from .questions import OUTCOME as ORM
 from .yes_no import answers
 
 VQA = 'Does this figure show "{}"? Please answer yes or no.'
-ORM = (
-    'This image was generated from the prompt "{}". Does the image show exactly what the prompt says? '
-    "Answer yes or no, without an explanation."
-)
 
 
 class YesNo:

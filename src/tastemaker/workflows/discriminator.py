@@ -33,6 +33,7 @@ from ..picture_bytes import as_bytes, from_bytes
 from ..randomness import mix
 from ..records import Interval, Prompt, StepRecord
 from ..rewards.discriminator import CLASS, NOTHING, Discriminator, HeadConfig, ProjectionHead, Told, told_by
+from ..rewards.looks import Looks
 from ..sampling import sample
 from .follow import follow
 from .load import load_generator
@@ -152,7 +153,7 @@ def learn(
     drive(discriminator.train(head, train.to(device), validation.to(device), pixels, config, selection), selection)
     selection.keep_best()
     head.cpu().eval().requires_grad_(False)
-    reward = Discriminator(head, bench.encoder, config.encoder, bench.told)
+    reward = Discriminator(head, bench.encoder, config.encoder, bench.told, looks=looks_of(config))
     prompts = [p.text or str(p.label) for p in bench.chosen.prompts(parts["test"].tolist())]
     return reward, result_of(figures_of(head, test, prompts), {n: len(parts[n]) for n in SHARES}, selection.best_step)
 
@@ -184,9 +185,10 @@ def chunk(bench: Bench, first: int) -> dict[str, Tensor]:
     keys = [hashlib.sha256(as_bytes(image).numpy().tobytes()).hexdigest() for image in real]
     if bench.config.real_through_decoder:
         real = decoded(bench, real, places)
+    fake, looks = fakes(bench, prompts, places), looks_of(bench.config)
     return {
-        "real": extract(bench.encoder, real.split(64)),
-        "fake": extract(bench.encoder, fakes(bench, prompts, places).split(64)),
+        "real": extract(bench.encoder, next(looks.copies(real)).split(64)),
+        "fake": extract(bench.encoder, next(looks.copies(fake)).split(64)),
         "told": told,
         "part": torch.tensor([part_number(key, bench.config) for key in keys]),
     }
@@ -210,7 +212,12 @@ def fakes(bench: Bench, prompts: Sequence[Prompt], places: Sequence[int]) -> Ten
 def reals(bench: Bench, places: Sequence[int]) -> Tensor:
     """(B, 3, S, S), as they were looked at."""
     images = bench.chosen.images(places)
-    return decoded(bench, images, places) if bench.config.real_through_decoder else images
+    images = decoded(bench, images, places) if bench.config.real_through_decoder else images
+    return next(looks_of(bench.config).copies(images))
+
+
+def looks_of(config: Config) -> Looks:
+    return Looks(config.looks, config.look_noise, config.look_shift)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from typing import Any
 from ..algorithms import awm, drl, flow_grpo, nft
 from ..algorithms.groups import reward_weights
 from ..algorithms.kept import Kept
-from ..algorithms.memoryless import Scheme, transposed_scheme
+from ..algorithms.memoryless import Scheme, begun_at, transposed_scheme
 from ..algorithms.optimise import TrainingState
 from ..errors import TastemakerError
 from ..generators.samplers import ddpm, sde
@@ -47,13 +47,13 @@ def scheme_of(config: drl.Config, generator: Any) -> Scheme:
     """
     weigh = drl.WEIGHTINGS[config.weighting]
     if config.integrator == drl.NATIVE:
-        return weigh(transposed_scheme(Plan(ddpm, generator.plan.times)))
+        return begun_at(weigh(transposed_scheme(Plan(ddpm, generator.plan.times))), config.first_time)
     if generator.plan.times[0] > 0:
         raise TastemakerError(
             f"'{config.model}' has a time grid of its own, which begins at t = {generator.plan.times[0]:.3g}: "
             "expected integrator=native"
         )
-    return weigh(drl.INTEGRATORS[config.integrator](config.integration_steps))
+    return begun_at(weigh(drl.INTEGRATORS[config.integrator](config.integration_steps)), config.first_time)
 
 
 def train_flow_grpo(
