@@ -93,6 +93,10 @@ class Bins:
         found = torch.bucketize(scores.double(), edges, right=True)
         return torch.where(scores.isnan(), len(self), found)
 
+    def level_of(self, scores: Tensor) -> Tensor:
+        """Any shape -> bin / (B - 1), float32: 0 for the lowest bin, 1 for the top one, NaN where the score is."""
+        return torch.where(scores.isnan(), float("nan"), self.bin_of(scores) / (len(self) - 1)).float()
+
     def score_of(self, index: Tensor) -> Tensor:
         """Bins, int64 of any shape -> the score in the middle of each, float64: the median of those that were in it,
         else half-way between its edges. NaN for the index B. Raises TastemakerError for one outside 0 to B."""
@@ -177,10 +181,35 @@ def require_same(bins: Sequence[Bins], rewards: Mapping[str, Provenance]) -> Non
             )
 
 
+def levels_of(bins: Sequence[Bins], scores: Tensor) -> Tensor:
+    """(..., R) scores, a column per reward in the order of `bins` -> (..., R) levels, NaN where one is missing."""
+    if scores.shape[-1:] != (len(bins),):
+        raise TastemakerError(f"expected scores of shape (..., {len(bins)}), got {tuple(scores.shape)}")
+    return torch.stack([one.level_of(scores[..., j]) for j, one in enumerate(bins)], -1)
+
+
+def described(bins: Sequence[Bins]) -> list[dict[str, Any]]:
+    """Plain values with each one's version, as a model keeps them; `from_description` reads them back equal."""
+    return [{**asdict(one), "version": one.version} for one in bins]
+
+
+def from_description(rows: Sequence[Mapping[str, Any]], origin: str) -> list[Bins]:
+    """Raises TastemakerError where a row is not whole, or its edges are not those of its version."""
+    try:
+        found = [_read(row) for row in rows]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TastemakerError(f"{origin} is no whole file of bins: {type(error).__name__}: {error}") from error
+    for one, row in zip(found, rows):
+        if one.version != row.get("version"):
+            raise TastemakerError(
+                f"{origin}: the bins of '{one.reward}' are not those of version {row.get('version')}"
+            )
+    return found
+
+
 def save_bins(path: str | Path, bins: Sequence[Bins]) -> None:
     """JSON, whole or not at all; reads back equal."""
-    rows = [{**asdict(one), "version": one.version} for one in bins]
-    write_text(path, json.dumps({"format": FORMAT, "bins": rows}, allow_nan=False) + "\n")
+    write_text(path, json.dumps({"format": FORMAT, "bins": described(bins)}, allow_nan=False) + "\n")
 
 
 def load_bins(path: str | Path) -> list[Bins]:
@@ -188,14 +217,10 @@ def load_bins(path: str | Path) -> list[Bins]:
     said = parse_json(read_text(path), str(path))
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise TastemakerError(f"{path} is no file of bins in format {FORMAT}; make it again with save_bins")
-    try:
-        found = [_read(row) for row in said["bins"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise TastemakerError(f"{path} is no whole file of bins: {type(error).__name__}: {error}") from error
-    for one, row in zip(found, said["bins"]):
-        if one.version != row["version"]:
-            raise TastemakerError(f"{path}: the bins of '{one.reward}' are not those of version {row['version']}")
-    return found
+    rows = said.get("bins")
+    if not isinstance(rows, list):
+        raise TastemakerError(f"{path} is no whole file of bins: it has no list of them")
+    return from_description(rows, str(path))
 
 
 def _read(row: Mapping[str, Any]) -> Bins:

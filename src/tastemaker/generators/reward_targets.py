@@ -53,6 +53,12 @@ def with_caption_emptied(condition: Condition, positive: Tensor, negative: Tenso
     return _asked(condition, positive, negative, (Prompt(""),) * len(condition))
 
 
+def with_null_condition(condition: Condition, positive: Tensor, negative: Tensor) -> Condition:
+    """Ask every row for positive (R,); the other branch has no caption and no target: classifier-free guidance, in
+    which negative has no part."""
+    return replace(condition, targets=positive.expand(len(condition), -1), negative=None, cache={})
+
+
 def _asked(condition: Condition, positive: Tensor, negative: Tensor, captions: tuple[Prompt, ...]) -> Condition:
     rows = len(condition)
     other = Condition(captions, torch.ones(rows), negative.expand(rows, -1))

@@ -54,7 +54,9 @@ class TinyMiro(TinyFlow):
     def __init__(self, network: RewardedNetwork, vocabulary: Vocabulary, scale: Scale, plan: Plan | None = None):
         super().__init__(network, vocabulary, plan)
         self.scale, self.guidance = scale, GUIDANCE
-        self.positive, self.negative = balanced_seen(scale.seen), poorest_seen(scale.seen)
+        whole = (~scale.seen.isnan().any(1)).any()  # else the ends of every level
+        self.positive = balanced_seen(scale.seen) if whole else torch.ones(len(scale.rewards))
+        self.negative = poorest_seen(scale.seen) if whole else torch.zeros(len(scale.rewards))
         self.ask: Ask = with_caption_kept
 
     @classmethod
