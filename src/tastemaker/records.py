@@ -123,9 +123,14 @@ class Ledger:
 
     network_evaluations: int = 0  # one picture through the network once
     decoder_calls: int = 0  # pictures decoded
-    verifier_calls: int = 0  # pictures scored
+    verifier_calls: int = 0  # answers computed: a picture judged twice counts twice, a remembered answer not at all
     seconds: float = 0.0
     seconds_by_part: dict[str, float] = field(default_factory=dict)
+    flops_by_part: dict[str, float] = field(default_factory=dict)  # of this process; a matrix product of n^3 is 2 n^3
+    paths: int = 0  # trajectories begun
+    pruned: int = 0  # of them cut off on the way
+    evaluations_after_pruning: int = 0  # of paths that had been cut off
+    unanswered: dict[str, int] = field(default_factory=dict)  # why there was no score, and how often
 
     def add(self, part: str, seconds: float) -> None:
         self.seconds_by_part[part] = self.seconds_by_part.get(part, 0.0) + seconds

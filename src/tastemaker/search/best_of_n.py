@@ -1,7 +1,8 @@
 """Best-of-N: N pictures for each prompt, the verifier's favourite kept (Nakano et al. 2021, arXiv 2112.09332).
 
 Candidate 0 of a seed is the picture that plain sampling gives, the others are branches of the same seed; N = 1 is
-plain sampling. A candidate whose score is NaN cannot win.
+plain sampling. A candidate whose score is NaN cannot win. With an outcome reward model (ORM) as verifier it is the
+first method of "Can we generate images with CoT?" (Guo et al. 2025, arXiv 2501.13926, section 3.2).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import TastemakerError
-from ..protocols import Condition, Generator, Plan, Reward
+from ..errors import expect
+from ..protocols import Generator, Plan, Reward
 from ..records import Ledger, Prompt
-from ..sampling import finish, score_checked
-from .ledger import metered, timed
+from .selected import Selected, gathered
+from .selected import choose as choose
+from .walk import Walk, in_batches, walking
+from .walk import candidates as candidates
 
 
 @dataclass(frozen=True)
@@ -28,26 +31,8 @@ class Config:
     batch_size: int = 64
     """pictures at once"""
 
-
-@dataclass(frozen=True)
-class Selected:
-    """What the search kept of one batch of prompts."""
-
-    images: Tensor  # (B, 3, H, W); of a prompt without any score, candidate 0
-    scores: Tensor  # (B, N), NaN where the verifier gave none
-    chosen: Tensor  # (B,) int64; -1 where every score is NaN: nothing was selected
-
-
-def choose(scores: Tensor) -> Tensor:
-    """(B, N) -> (B,): the best candidate, the first of equals; -1 where all are NaN."""
-    best = torch.where(scores.isnan(), -torch.inf, scores).argmax(1)
-    return torch.where(scores.isnan().all(1), -1, best)
-
-
-def candidates(generator: Generator, prompts: Sequence[Prompt], seeds: Tensor, n: int, plan: Plan | None, guidance):
-    """The N starts of each prompt, side by side: candidate 0 is the plain one."""
-    state = generator.start(Condition.of(prompts, guidance), seeds, plan).fork(n)
-    return generator.start(state.condition, state.seeds, plan, state.branch)
+    def __post_init__(self) -> None:
+        expect(self.n >= 1, "n >= 1 and a seed per prompt", f"n = {self.n}")
 
 
 def search(
@@ -61,23 +46,14 @@ def search(
     guidance: float | None = None,
 ) -> Iterator[Selected]:
     """A batch of prompts a turn; the ledger grows as it goes. seeds: one per prompt."""
-    if config.n < 1 or len(prompts) != len(seeds):
-        raise TastemakerError(f"expected n >= 1 and a seed per prompt, got n = {config.n}, {len(seeds)} seeds")
-    guidance = getattr(generator, "guidance", 1.0) if guidance is None else guidance
-    wanted = [Prompt.of(p) for p in prompts]
-    at_once = max(1, config.batch_size // config.n)
-    with metered(generator.network, ledger):
-        for i in range(0, len(wanted), at_once):
-            own, numbers = wanted[i : i + at_once], torch.tensor(list(seeds[i : i + at_once]))
-            with timed(ledger, "generator"):
-                state = finish(generator, candidates(generator, own, numbers, config.n, plan, guidance))
-            with timed(ledger, "decoder"):
-                images = generator.preview(state).clamp(0, 1).float()
-            with timed(ledger, "verifier"):
-                repeated = [p for p in own for _ in range(config.n)]
-                scores = score_checked(verifier, images, repeated).cpu().reshape(len(own), config.n)
-            ledger.decoder_calls += len(images)
-            ledger.verifier_calls += len(images)
-            chosen = choose(scores)
-            rows = torch.arange(len(own)) * config.n + chosen.clamp_min(0)
-            yield Selected(images[rows.to(images.device)].cpu(), scores, chosen)
+    with walking(generator, verifier, ledger, config.batch_size, plan, guidance) as walk:
+        for own, numbers in in_batches(prompts, seeds, config.n, config.batch_size):
+            yield best(walk, own, numbers, config.n)
+
+
+def best(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, n: int) -> Selected:
+    """N whole paths of each prompt and the best of their ends."""
+    state, paths = walk.start(prompts, seeds, n)
+    state = walk.finish(state, paths)
+    images = walk.look(state, paths)
+    return gathered(len(prompts), n, torch.arange(len(state)), images, walk.score(images, state.condition.prompts))

@@ -17,11 +17,18 @@ Letters: K particles of a prompt, the last axis of every tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from ..errors import TastemakerError, UnknownName, expect
+from ..protocols import Generator, Plan, Reward, State
+from ..randomness import stream
+from ..records import Ledger, Prompt
+from .selected import Look, Selected, gathered, shown
+from .walk import Walk, in_batches, redrawn, walking
 
 Potential = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (rewards, carried) -> (value, carried on), (..., K)
 
@@ -98,3 +105,132 @@ def systematic(log_weight: Tensor, uniform: Tensor) -> Tensor:
     ladder = log_weight.double().softmax(-1).cumsum(-1)
     marks = (torch.arange(count, device=log_weight.device) + uniform[..., None].double()) / count
     return torch.searchsorted(ladder.contiguous(), marks.contiguous(), right=True).clamp_max(count - 1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Particles steered by a reward."""
+
+    n: int = 4
+    """K: particles of each prompt and seed"""
+    strength: float = 10.0
+    """lambda: how much a point of the reward counts in the weights"""
+    potential: str = "difference"
+    """what makes a weight of the rewards so far: difference, maximum, total or latest"""
+    every: int = 2
+    """steps between two looks"""
+    first: float = 0.2
+    """share of the steps before which nobody looks"""
+    last: float = 0.9
+    """share of the steps after which nobody looks, but for the end"""
+    least_share: float = 0.5
+    """particles are drawn again where fewer than this share of them count; 1: at every look"""
+    batch_size: int = 64
+    """pictures at once"""
+
+    def __post_init__(self) -> None:
+        expect(self.n >= 1 and self.every >= 1, "n and every of at least 1", f"{self.n} and {self.every}")
+        expect(self.strength > 0, "a strength above 0", self.strength)
+        if self.potential not in POTENTIALS:
+            raise UnknownName("potential", self.potential, POTENTIALS)
+        expect(0 <= self.first <= self.last <= 1, "first <= last, in [0, 1]", f"{self.first} and {self.last}")
+        expect(0 < self.least_share <= 1, "least_share in (0, 1]", self.least_share)
+
+
+def search(
+    generator: Generator,
+    verifier: Reward,
+    prompts: Sequence[str | Prompt],
+    seeds: Sequence[int],
+    config: Config,
+    ledger: Ledger,
+    plan: Plan | None = None,
+    guidance: float | None = None,
+) -> Iterator[Selected]:
+    """A batch of prompts a turn; the ledger grows as it goes. seeds: one per prompt. The reward is the verifier's
+    score of the preview, and the best end is kept. Raises TastemakerError where particles drawn twice stay alike, as
+    those of a deterministic sampler do."""
+    with walking(generator, verifier, ledger, config.batch_size, plan, guidance) as walk:
+        for own, numbers in in_batches(prompts, seeds, config.n, config.batch_size):
+            yield _steered(walk, own, numbers, config)
+
+
+def _steered(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, config: Config) -> Selected:
+    state, paths = walk.start(prompts, seeds, config.n)
+    cloud = Cloud(len(prompts), config)
+    while not state.done.all():
+        state = walk.advance(state, paths)
+        cloud.require_parted(state)
+        if not state.done.all() and cloud.looks_at(state):
+            images = walk.look(state, paths)
+            rows = cloud.draw(walk.score(images, state.condition.prompts), state, images)
+            lost = torch.ones(len(state), dtype=torch.bool)
+            lost[rows] = False
+            walk.cut(paths[lost])
+            state, paths = redrawn(state, rows), _renumbered(walk, paths, rows)
+    images = walk.look(state, paths)
+    scores = walk.score(images, state.condition.prompts)
+    return gathered(len(prompts), config.n, torch.arange(len(state)), images, scores, cloud.said)
+
+
+def _renumbered(walk: Walk, paths: Tensor, rows: Tensor) -> Tensor:
+    """The first copy of a path keeps its number, others get new ones."""
+    again = torch.tensor([row in rows[:k] for k, row in enumerate(rows)])
+    numbers = paths[rows].clone()
+    numbers[again] = walk.number(int(again.sum()))
+    return numbers
+
+
+class Cloud:
+    """The weights and lines of a batch of prompts' particles, and what was said of each."""
+
+    def __init__(self, prompts: int, config: Config):
+        self.config, shape = config, (prompts, config.n)
+        self.lineage = Lineage.begin(torch.zeros(shape))
+        self.pending = torch.zeros(shape)  # log weights since the last draw
+        self.said: list[list[Look]] = [[] for _ in range(prompts * config.n)]
+        self.twice: tuple[int, int] | None = None  # two rows that were one particle a step ago
+
+    def looks_at(self, state: State) -> bool:
+        step, steps = int(state.step[0]), state.plan.steps
+        return step % self.config.every == 0 and self.config.first * steps <= step <= self.config.last * steps
+
+    def draw(self, rewards: Tensor, state: State, images: Tensor) -> Tensor:
+        """Rows (B K,) of the particles that go on, those of a prompt in its own places."""
+        scores, config = rewards.reshape(self.pending.shape), self.config
+        gained, lineage = weigh(scores, self.lineage, POTENTIALS[config.potential], config.strength)
+        silent = scores.isnan().all(1, keepdim=True)  # nothing is known of the prompt: nothing changes
+        weights = torch.where(silent, self.pending, self.pending + gained)
+        again = due(weights, config.least_share) | (config.least_share == 1)
+        again &= ~silent[:, 0]
+        numbers = [stream(int(s), int(b), int(k), "resample").random() for s, b, k in self._firsts(state)]
+        own = torch.arange(config.n).expand_as(weights)
+        rows = torch.where(again[:, None], systematic(weights.nan_to_num(neginf=-1e30), torch.tensor(numbers)), own)
+        drawn = lineage.drawn(rows, weights)
+        self.lineage = Lineage(drawn.carried, torch.where(again[:, None], drawn.log_product, lineage.log_product))
+        self.pending = torch.where(again[:, None], 0.0, weights)
+        flat = (rows + torch.arange(len(rows))[:, None] * config.n).flatten()
+        self._note(rewards, state, images, flat)
+        return flat
+
+    def _firsts(self, state: State) -> Iterator[tuple[int, int, int]]:
+        rows = slice(None, None, self.config.n)
+        return zip(state.seeds[rows].tolist(), state.branch[rows].tolist(), state.step[rows].tolist())
+
+    def _note(self, rewards: Tensor, state: State, images: Tensor, rows: Tensor) -> None:
+        kept, lines = set(rows.tolist()), []
+        for k, value in enumerate(rewards.tolist()):
+            look = Look(int(state.step[k]), f"{value:.2f}", shown(images[k]), cut=k not in kept)
+            lines.append([*self.said[k], look])
+        self.said = [lines[row] for row in rows.tolist()]
+        same = [(rows.tolist().index(row), k) for k, row in enumerate(rows.tolist()) if row in rows.tolist()[:k]]
+        self.twice = same[0] if same else None
+
+    def require_parted(self, state: State) -> None:
+        """Raise TastemakerError where two copies of one particle took the same step."""
+        if self.twice and state.x.is_floating_point() and torch.equal(*(state.x[k] for k in self.twice)):
+            raise TastemakerError(
+                "particles that were drawn twice stay alike: a deterministic sampler cannot be steered. Sample with "
+                "`sde`, or with `ddim` and eta above 0"
+            )
+        self.twice = None
