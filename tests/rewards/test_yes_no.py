@@ -11,8 +11,9 @@ from tastemaker.errors import TastemakerError
 from tastemaker.records import Prompt
 from tastemaker.rewards.endpoint import KEY, Endpoint
 from tastemaker.rewards.orm import load_orm
+from tastemaker.rewards.questions import OUTCOME as ORM
 from tastemaker.rewards.table import load_reward
-from tastemaker.rewards.vqa import ORM, VQA, YesNo, load_vqa, odds, probability
+from tastemaker.rewards.vqa import VQA, YesNo, load_vqa, odds, probability
 from tastemaker.rewards.yes_no import answer_log_prob, answers, log_odds, sequence_probability
 
 

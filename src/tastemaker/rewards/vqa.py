@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..records import Prompt, Provenance
 from .endpoint import Endpoint
-from .questions import OUTCOME as ORM
 from .yes_no import answers
 
 VQA = 'Does this figure show "{}"? Please answer yes or no.'

@@ -1,0 +1,82 @@
+"""tiny-judge: what it answers, that the prefix is shared, and that it is the same from disk."""
+
+import pytest
+import torch
+from small import shaken, tiny_clip, tiny_flow
+
+from tastemaker.errors import TastemakerError, UnknownName
+from tastemaker.records import Prompt
+from tastemaker.rewards.table import load_reward
+from tastemaker.rewards.tiny_judge import JudgeConfig, TinyJudge, load_tiny_judge
+
+PROMPTS = [Prompt("a photo of a red cat"), Prompt("a photo of two dogs"), Prompt("a photo of a red cat")]
+
+
+def tiny_judge(members=2, kappa=0.0, seed=0):
+    judge = TinyJudge.new(tiny_clip(16), JudgeConfig(32, 1, members), seed)
+    shaken(judge.network.heads, seed, 0.3)
+    judge.kappa = kappa
+    return judge
+
+
+def pictures(count=3):
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def test_answers_are_those_of_the_network():
+    judge, images = tiny_judge(), pictures()
+    odds, words, places = judge.network(images, judge.vocabulary.encode([p.text for p in PROMPTS]))
+    assert odds.shape == (2, 3, 3) and words.shape == (2, 3, 12) and places.shape == (2, 3, 4)
+    torch.testing.assert_close(judge.score(images, PROMPTS), odds[..., 0].mean(0))
+    progress = torch.full((3,), 0.5)
+    torch.testing.assert_close(judge.clear(images, PROMPTS, progress), odds[..., 1].mean(0).sigmoid())
+    torch.testing.assert_close(judge.potential(images, PROMPTS, progress), odds[..., 2].mean(0).sigmoid())
+    torch.testing.assert_close(judge.faults(images, PROMPTS), places.mean(0).sigmoid().reshape(3, 2, 2))
+    careful = tiny_judge(kappa=2.0).score(images, PROMPTS)
+    torch.testing.assert_close(careful, odds[..., 0].mean(0) - 2 * odds[..., 0].std(0, correction=0))
+    asked = judge.judge(images, PROMPTS, ["a red cat", "two dogs"])
+    torch.testing.assert_close(asked[:, 0], judge.score(images, [Prompt("a red cat")] * 3).sigmoid())
+    learned = judge.logits(images, PROMPTS, torch.tensor([0, 2, 1]))[0]
+    torch.testing.assert_close(learned, odds[:, torch.arange(3), torch.tensor([0, 2, 1])])
+
+
+def test_a_picture_goes_through_its_tower_once_for_all_questions():
+    judge, images, seen = tiny_judge(), pictures(), []
+    judge.network.towers.image.blocks.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
+    progress = torch.full((3,), 0.5)
+    clear = judge.clear(images, PROMPTS, progress)
+    assert seen == [3]
+    potential = judge.potential(images[1:], PROMPTS[1:], progress[1:])
+    judge.score(images.flip(0), PROMPTS), judge.critique(images, PROMPTS), judge.faults(images, PROMPTS)
+    assert seen == [3]
+    fresh = tiny_judge()
+    torch.testing.assert_close(fresh.potential(images[1:], PROMPTS[1:], progress[1:]), potential)
+    torch.testing.assert_close(fresh.clear(images, PROMPTS, progress), clear)
+    judge.score(images + 0.001, PROMPTS)
+    assert seen == [3, 3]  # other pictures
+
+
+def test_the_critique_names_words_of_the_prompt():
+    judge, images = tiny_judge(), pictures()
+    for text, prompt in zip(judge.critique(images, PROMPTS), PROMPTS):
+        named = text.removeprefix("not as asked: ").split(", ")
+        assert named and set(named) <= set(prompt.text.split())
+
+
+def test_a_broken_picture_has_no_score():
+    images = pictures()
+    images[1, 0, 0, 0] = float("nan")
+    assert tiny_judge().score(images, PROMPTS).isnan().tolist() == [False, True, False]
+
+
+def test_it_is_the_same_from_disk(tmp_path):
+    judge, images = tiny_judge(), pictures()
+    judge.write(tmp_path / "model.safetensors")
+    loaded = load_reward(f"judge:{tmp_path}")
+    torch.testing.assert_close(loaded.score(images, PROMPTS), judge.score(images, PROMPTS))
+    assert loaded.provenance.weight_hash and load_tiny_judge(tmp_path, 1.0).kappa == 1.0
+    with pytest.raises(UnknownName, match="zebra"):
+        loaded.score(images[:1], [Prompt("a zebra")])
+    tiny_flow().save(tmp_path / "flow")
+    with pytest.raises(TastemakerError, match="expected 'judge'"):
+        load_reward(f"judge:{tmp_path / 'flow'}")
