@@ -20,7 +20,8 @@ from tastemaker.algorithms.miro import (
 from tastemaker.algorithms.optimise import OptimiserConfig, begin
 from tastemaker.data.batches import Batches
 from tastemaker.errors import TastemakerError
-from tastemaker.generators.tiny_miro import Scale, TinyMiro
+from tastemaker.generators.tiny_miro import TinyMiro
+from tastemaker.generators.told import Scale
 from tastemaker.records import Prompt
 
 NAN = float("nan")

@@ -15,7 +15,8 @@ from tastemaker.generators.reward_targets import (
     with_caption_kept,
 )
 from tastemaker.generators.samplers import euler
-from tastemaker.generators.tiny_miro import Scale, TinyMiro, load_tiny_miro
+from tastemaker.generators.tiny_miro import TinyMiro, load_tiny_miro
+from tastemaker.generators.told import Scale
 from tastemaker.protocols import Condition, Plan, Prompt
 from tastemaker.sampling import sample
 from tastemaker.world.grammar import evaluation_prompts

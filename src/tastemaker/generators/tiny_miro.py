@@ -1,17 +1,14 @@
 """tiny-miro: tiny-flow with a token for each reward, so that one training serves every trade-off between them (MIRO,
 Dufour et al. 2025, arXiv 2510.25897). Its bins of scores, with their edges and versions, lie in its file.
 
-Targets of a condition are levels in [0, 1], NaN where nothing is wished; see reward_targets.py. A condition without
-targets gets the generator's own: `asking` makes a generator with others. Letters: B batch, R rewards, K rows.
+Letters: B batch, R rewards, K rows.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,31 +19,16 @@ from ..protocols import Condition, Plan
 from ..weights import fill, load_weights, save_weights, shape_of
 from .networks import NetworkConfig
 from .paths import x1_to_velocity
-from .reward_targets import balanced_seen, poorest_seen, require_levels, with_caption_kept
+from .reward_targets import balanced_seen, poorest_seen, with_caption_kept
 from .reward_tokens import RewardedNetwork, rewarded
 from .tiny_flow import TinyFlow
+from .told import Scale, ToldRewards
 
 KIND = "tiny-miro"
 GUIDANCE = 3.0
-Ask = Callable[[Condition, Tensor, Tensor], Condition]
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What the levels of a model mean: its rewards, its B bins, their description as data/bins.py writes it, and the
-    levels (K, R) of some training pictures, NaN where one is missing."""
-
-    rewards: tuple[str, ...]
-    bins: int
-    described: tuple[Mapping[str, Any], ...]
-    seen: Tensor
-
-    def snapped(self, levels: Tensor) -> Tensor:
-        """To the nearest level that training had: multiples of 1 / (B - 1)."""
-        return (levels * (self.bins - 1)).round() / (self.bins - 1)
-
-
-class TinyMiro(TinyFlow):
+class TinyMiro(ToldRewards, TinyFlow):
     """TinyFlow whose network reads levels of rewards as well."""
 
     network: RewardedNetwork  # type: ignore[assignment]
@@ -57,7 +39,7 @@ class TinyMiro(TinyFlow):
         whole = (~scale.seen.isnan().any(1)).any()  # else the ends of every level
         self.positive = balanced_seen(scale.seen) if whole else torch.ones(len(scale.rewards))
         self.negative = poorest_seen(scale.seen) if whole else torch.zeros(len(scale.rewards))
-        self.ask: Ask = with_caption_kept
+        self.ask = with_caption_kept
 
     @classmethod
     def begun(cls, flow: TinyFlow, scale: Scale, seed: int = 0) -> TinyMiro:
@@ -72,49 +54,16 @@ class TinyMiro(TinyFlow):
         made.parts.to(flow.device)
         return made
 
-    @property
-    def rewards(self) -> tuple[str, ...]:
-        return self.scale.rewards
-
-    def asking(self, positive: Tensor, negative: Tensor, ask: Ask = with_caption_kept) -> TinyMiro:
-        """The same generator with other targets (R,) for conditions that have none, and another other branch.
-
-        Raises TastemakerError for targets outside [0, 1].
-        """
-        for vector in (positive, negative):
-            require_levels(vector, self.rewards)
-        made = copy.copy(self)
-        made.positive, made.negative, made.ask = positive, negative, ask
-        return made
-
-    def prepare(self, condition: Condition) -> Condition:
-        """A condition without targets is given the generator's; one that is a negative asks for what it says."""
-        if condition.cache:
-            return condition
-        other = condition.negative
-        if other is not None and other.targets is None:
-            condition = replace(condition, negative=replace(other, targets=self._nothing(len(other))))
-        if condition.targets is None and other is None:
-            condition = self.ask(condition, self.positive, self.negative)
-        elif condition.targets is None:
-            condition = replace(condition, targets=self.positive.expand(len(condition), -1))
-        return super().prepare(condition)
-
-    def _nothing(self, rows: int) -> Tensor:
-        return torch.full((rows, len(self.rewards)), float("nan"))
-
     def encode_text(self, condition: Condition) -> dict[str, Tensor]:
         """Raises TastemakerError for targets outside [0, 1] or of other rewards than the model's."""
-        targets = self._nothing(len(condition)) if condition.targets is None else condition.targets
-        require_levels(targets, self.rewards)
-        return super().encode_text(condition) | {"levels": self.scale.snapped(targets.float()).to(self.device)}
+        return super().encode_text(condition) | {"levels": self.levels_of(condition)}
 
     def caption_condition(
         self, captions: Sequence, drop: Tensor | None = None, levels: Tensor | None = None
     ) -> Condition:
         """The condition of training captions with their levels (B, R), as they are; None: all missing."""
         condition = super().caption_condition(captions, drop)
-        levels = self._nothing(len(captions)) if levels is None else levels
+        levels = self.no_targets(len(captions)) if levels is None else levels
         return replace(condition, targets=levels, cache={**condition.cache, "levels": levels.to(self.device)})
 
     def predict_velocity(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
