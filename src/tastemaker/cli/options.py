@@ -35,6 +35,21 @@ def names(text: str) -> list[str]:
     return found
 
 
+def parse_targets(text: str) -> dict[str, float]:
+    """`preference=0.9,alignment=0.7` as numbers by name; nothing where the text is empty."""
+    found: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = part.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not name.strip() or number != number or name.strip() in found:
+            raise TastemakerError(f"expected levels such as preference=0.9,alignment=0.7, each once, got '{text}'")
+        found[name.strip()] = number
+    return found
+
+
 def split_config(words: Sequence[str] | None) -> tuple[Path | None, list[str]]:
     """`[CONFIG.yaml] [key=value ...]` as the file, if any, and the overrides."""
     words = list(words or [])

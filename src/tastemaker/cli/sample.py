@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from .options import parse_seeds
+from .options import parse_seeds, parse_targets
 
 NAME = "sample"
 
@@ -21,11 +21,17 @@ def run(
     guided_by: Annotated[str | None, Option(help="Steer by a reward's gradient, such as discriminator:RUN.")] = None,
     guided_scale: Annotated[float, Option(help="How strongly: what the reward is multiplied by.")] = 1.0,
     guided_after: Annotated[float, Option(help="From this time on; 0 is noise, 1 the picture.")] = 0.1,
+    targets: Annotated[str, Option(help="For a model told rewards: levels from 0 to 1, REWARD=0.9,REWARD=0.7.")] = "",
+    negative: Annotated[str, Option(help="Levels to be led away from, in the same form.")] = "",
+    feasible: Annotated[bool, Option(help="Take the levels of the training picture nearest to the targets.")] = False,
+    empty_negative: Annotated[bool, Option(help="No caption beside the negative; else the same one.")] = False,
     out: Annotated[Path, Option(help="The folder for the pictures.")] = Path("samples"),
 ) -> None:
     """Draw pictures; picture k depends on its prompt and seed alone."""
-    seeds = parse_seeds(seed)
+    seeds, wished = parse_seeds(seed), (parse_targets(targets), parse_targets(negative), feasible, empty_negative)
     from ..workflows.sample import Steering, sample_to_folder
+    from ..workflows.targets import asker
 
     by = Steering(guided_by, guided_scale, guided_after) if guided_by else None
-    print(sample_to_folder(model, prompt or [], prompts, seeds, out, steps, guidance, batch, by))
+    ask = asker(model, *wished) if any(wished) else None
+    print(sample_to_folder(model, prompt or [], prompts, seeds, out, steps, guidance, batch, by, ask))

@@ -33,3 +33,21 @@ def best_of_n(
     from ..workflows.sample import best_of_n_to_folder
 
     print(best_of_n_to_folder(model, names(reward), prompt or [], prompts, seeds, n, out))
+
+
+@app.command("targets")
+def targets(
+    model: Annotated[str, Argument(help="A model of `tastemaker train miro`.")] = "tiny-miro",
+    reward: Annotated[
+        str, Option(help="What to judge by, names with commas; rewards that it was not told may be among them.")
+    ] = "preference,alignment,sharpness,harmony",
+    prompt: Annotated[list[str] | None, Option(help="What to show; may be given several times.")] = None,
+    prompts: Annotated[Path | None, Option(help="A prompt file; else prompts of the embedded world.")] = None,
+    candidates: Annotated[int, Option(help="Targets that are taken from the training pictures' front.", min=1)] = 12,
+    seed: Annotated[int, Option(help="Of the pictures.", min=0)] = 0,
+    out: Annotated[Path, Option(help="The folder of the run.", metavar="RUN")] = Path("targets"),
+) -> None:
+    """Look for targets of rewards on half of the prompts, and report the front that they reach on the other half."""
+    from ..workflows.targets import search_targets
+
+    print(search_targets(model, names(reward), prompt or [], prompts, candidates, out, seed))

@@ -52,6 +52,24 @@ def clip(words: Words = None, out: Out = None, resume: Resume = None, data: Data
     _done(train_clip(*settings, out, resume, data, track))
 
 
+@app.command(cls=AlgorithmCommand)
+def miro(
+    words: Words = None,
+    out: Out = None,
+    resume: Resume = None,
+    data: Annotated[
+        Path | None,
+        Option(help="Your own pictures: a tar, a Parquet file or a folder of these that was scored by `score`."),
+    ] = None,
+    track: Track = "",
+) -> None:
+    """Train a generator that is told the rewards of every picture, so that they can be asked for (MIRO)."""
+    settings = split_config(words)
+    from ..workflows.miro import train_miro
+
+    _done(train_miro(*settings, out, resume, data, track))
+
+
 @app.command("reward-model", cls=AlgorithmCommand)
 def reward_model(
     words: Words = None,

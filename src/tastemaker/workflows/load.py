@@ -8,6 +8,8 @@
 | a run's folder of one | the tuned pipeline, or the pipeline that the run began with and its adapter |
 | `sit:PATH`, `repa:PATH`, `jit:PATH`, `rae:PATH` | a released generator of ImageNet's classes; `RUN` of a tuned one |
 | `tiny-masked:PATH` or a run's folder | a masked-token generator that `train masked` or `train dpo` wrote |
+| `tiny-miro:PATH` or a run's folder | a generator that `train miro` wrote |
+| `miro:FOLDER` | a released generator that is told rewards |
 | `interpolate:W:RUN` | between what a run began with, W = 0, and what it tuned, W = 1 |
 """
 
@@ -19,15 +21,17 @@ from typing import Any
 
 import yaml
 
+from ..data.bins import from_description
 from ..encoders.table import ENCODERS as ENCODERS
 from ..encoders.table import load_encoder as load_encoder
 from ..errors import TastemakerError, UnknownName
-from ..generators import jit, rae, sit
+from ..generators import jit, miro_release, rae, sit
 from ..generators.class_checkpoints import description
 from ..generators.diffusers_lora import FILE as ADAPTER
 from ..generators.interpolation import interpolated
 from ..generators.tiny_flow import load_tiny_flow
 from ..generators.tiny_masked import load_tiny_masked
+from ..generators.tiny_miro import load_tiny_miro
 from ..protocols import Generator
 from ..rewards.table import REWARDS
 from ..weights import shipped
@@ -44,6 +48,16 @@ def _tiny_masked(path: str) -> Any:
             "train masked tokenizer=RUN`, and write tiny-masked:RUN"
         )
     return load_tiny_masked(path or shipped("tiny-masked"))
+
+
+def _tiny_miro(path: str) -> Any:
+    if not path and not shipped("tiny-miro").is_file():
+        raise TastemakerError(
+            "no tiny-miro comes with this version; train one with `tastemaker train miro`, and write tiny-miro:RUN"
+        )
+    generator = load_tiny_miro(path or shipped("tiny-miro"))
+    from_description(generator.scale.described, path or "tiny-miro")  # raises where edges are not of their version
+    return generator
 
 
 def _diffusers(path: str) -> Any:
@@ -102,16 +116,19 @@ def _released(kind: str, load: Callable[[str], Any]) -> Callable[[str], Any]:
 GENERATORS: dict[str, Callable[[str], Any]] = {
     "tiny-flow": _tiny_flow,
     "tiny-masked": _tiny_masked,
+    "tiny-miro": _tiny_miro,
     "diffusers": _diffusers,
     "sit": _released("sit", sit.load),
     "repa": _released("repa", sit.load_repa),
     "jit": _released("jit", jit.load),
     "rae": _released("rae", rae.load),
+    "miro": _released("miro", miro_release.load),
     "interpolate": _interpolated,
 }
 ABOUT = (  # name, what it is, licence, what it needs
     ("tiny-flow", "generator of the emoji world, 64 x 64", "MIT", "shipped"),
     ("tiny-masked:RUN", "generator of the emoji world by masked tokens", "MIT", "a run of train masked"),
+    ("tiny-miro:RUN", "generator of the emoji world that is told rewards", "MIT", "a run of train miro"),
     (
         "diffusers:PATH",
         "StableDiffusion, XL, 3 or Flux pipeline folder",
@@ -122,6 +139,7 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("repa:PATH", "REPA, ImageNet's classes in an SD-VAE", "MIT", "its checkpoint, a VAE folder beside it"),
     ("jit:PATH", "JiT, ImageNet's classes in pixels", "MIT", "its checkpoint"),
     ("rae:PATH", "RAE, ImageNet's classes in DINOv2 latents", "MIT", "its checkpoint, decoder and statistics"),
+    ("miro:FOLDER", "MIRO, told seven rewards, in SDXL's latents", "MIT", "its folder, with vae and text_encoder"),
     ("interpolate:W:RUN", "between a run's beginning, W = 0, and its end, W = 1", "that of the run", "a tuning run"),
     ("alignment", "reward: tiny-clip's cosine of picture and words", "MIT", "shipped; words of the world"),
     ("sharpness", "reward: edges above noise", "MIT", "nothing"),
@@ -139,6 +157,10 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("siglip-aesthetic:FOLDER", "reward: a head of your own on SigLIP", "Apache-2.0 (SigLIP)", "head, SigLIP folder"),
     ("vqa:URL", "reward: VQAScore, P(yes); no gradient", "the model's", "an OpenAI-compatible endpoint"),
     ("orm:URL", "reward: log-odds of yes; no gradient", "the model's", "an OpenAI-compatible endpoint"),
+    ("prm:URL", "verifier: orm, which asks of previews in one turn", "the model's", "an OpenAI-compatible endpoint"),
+    ("judge:RUN", "verifier of pictures and previews; no gradient", "MIT", "a run of train judge"),
+    ("vlm:FOLDER", "verifier: LLaVA-OneVision, Qwen2-VL, or a run", "the model's", "its folder"),
+    ("pessimistic:K:A+B", "verifier: mean of several less K deviations", "theirs", "what they need"),
     ("ocr", "reward: quoted words that are read; no gradient", "Apache-2.0", "pip install 'tastemaker[ocr]'"),
     ("FILE.py:NAME", "reward: your own function (images, prompts) -> (B,)", "yours", "nothing"),
     ("tiny-clip", "feature space of the emoji world", "MIT", "shipped"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,13 @@ def sample_to_folder(
     guidance: float | None = None,
     batch: int = 16,
     by: Steering | None = None,
+    ask: Callable[[Any], Any] | None = None,
 ) -> Path:
-    """Every prompt with every seed: OUT/000000.png ..., OUT/pictures.jsonl, OUT/grid.png."""
-    generator = steered_generator(load_generator(model), by)
+    """Every prompt with every seed: OUT/000000.png ..., OUT/pictures.jsonl, OUT/grid.png.
+
+    ask: the loaded generator -> the same with other targets."""
+    loaded = load_generator(model) if ask is None else ask(load_generator(model))
+    generator = steered_generator(loaded, by)
     prompts, numbers = crossed(wanted_prompts(words, file), seeds)
     check_words(generator, prompts)
     pictures = sample_batches(generator, prompts, numbers, plan_of(generator, steps), guidance, batch)
