@@ -23,9 +23,9 @@ from tastemaker.world.dataset import clean_world
 
 from . import drl_bases as bases
 from . import drl_training as training
-from .drl_distance import excess_ratio
-from .drl_lab import COMMAND, PRESETS, Lab
-from .drl_pictures import HELD_OUT, TRAINED, WORLD, Drawn, drawn
+from .drl_distance import Reference, excess_ratio
+from .drl_lab import COMMAND, PRESETS, Lab, through, unguided
+from .drl_pictures import HELD_OUT, TRAINED, WORLD, Drawn, clean_drawings, drawn
 from .rows import row
 from .simulated_pool import stored
 
@@ -85,7 +85,7 @@ def makers(lab: Lab) -> dict[str, Callable[[], Any]]:
 def pretrained(lab: Lab, name: str) -> Any:
     """A base with its weights, from nothing the first time, and taken up again where it was left."""
     made = makers(lab)[name]()
-    made.guidance = 1.0
+    unguided(made)
     steps = lab.scale.pretraining
     config = pretrain.Config(
         steps=steps, batch_size=32, compile=False, optimiser=replace(FROM_NOTHING, cosine_steps=steps)
@@ -115,13 +115,22 @@ def improved(lab: Lab, name: str) -> tuple[Drawn, Drawn]:
     return base, tuned
 
 
+def drawings(lab: Lab, name: str) -> Drawn:
+    """Clean drawings as the base's own frozen decoder can show them."""
+    if name != "rae":
+        return lab.clean
+    made = pretrained(lab, name)
+    return clean_drawings(lab.cache / f"drawn-clean-{name}", lab.count, through(made))
+
+
 def rows(lab: Lab) -> list[dict[str, Any]]:
     found: dict[str, Any] = {}
     for name in makers(lab):
         pictures, found[name] = improved(lab, name), {}
+        clean = drawings(lab, name)
         for space in (HELD_OUT, TRAINED):
             base, tuned = (one.features[space].numpy() for one in pictures)
-            ratio, _, distances = excess_ratio(base, [tuned], lab.references[space], lab.texts)
+            ratio, _, distances = excess_ratio(base, [tuned], Reference.of(clean, space), lab.texts)
             found[name][space] = {"ratio": ratio, "frechet": distances}
     ratios = [found[name][HELD_OUT]["ratio"] for name in found]
     count, sure, possible = (

@@ -24,7 +24,7 @@ from .drl_lab import COMMAND, Lab, generator
 from .drl_pictures import HELD_OUT, REAL, Drawn
 from .rows import row
 
-STRENGTHS = (1.0, 3.0, 10.0)  # lambda of the preference
+STRENGTHS = (3.0, 10.0)  # lambda of the preference
 FIRST = "default-0"  # the DRL run that the preference comes after
 LIKED = "raters"
 LOOKS = ("saturation", "brightness")

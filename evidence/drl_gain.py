@@ -65,6 +65,7 @@ def distance_row(lab: Lab, preset: str, space: str, made: Sequence[Drawn]) -> di
         "preset": preset,
         "pictures": lab.count,
         "frechet": distances,
+        "frechet_to_drawings_as_they_are": excess_ratio(base, tuned, lab.raw_references[space], lab.texts)[2],
         "kernel": kernel_distances(base, tuned, reference),
         "neighbours": {"base": neighbours(base, reference), "tuned": [neighbours(f, reference) for f in tuned]},
     }

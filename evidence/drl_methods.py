@@ -49,7 +49,8 @@ def trained(lab: Lab, name: str, method: Method) -> dict[str, Any]:
     updates = method.config.groups.updates
     one = training.operations(method.loop(made, reward, prompts, method.config), made, method.config, updates)
     rounds = max(1, round(spent / one))
-    config = replace(method.config, steps=rounds * updates)
+    steps = rounds * updates
+    config = replace(method.config, steps=steps, optimiser=replace(OPTIMISER, cosine_steps=steps))
     training.carried_out(method.loop(made, reward, prompts, config), made, config, lab.cache / name)
     return {"operations": one * rounds, "rounds": rounds, "strength": strength, **lab.about(lab.tuned(name))}
 

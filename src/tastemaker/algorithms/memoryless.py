@@ -157,6 +157,12 @@ def in_data_units(scheme: Scheme) -> Scheme:
     return replace(scheme, weight=weight)
 
 
+def in_velocity_units(scheme: Scheme) -> Scheme:
+    """The same with weights by which the residual is an error of the velocity: between the paper's and the data's.
+    Later steps, whose adjoints are the least noisy, count for more than with `in_data_units`."""
+    return replace(scheme, weight=tuple(1 / gain for gain in scheme.gain))
+
+
 def begun_at(scheme: Scheme, first: float) -> Scheme:
     """The same without a loss of the steps that begin before t = `first`; trajectories keep them. Raises
     TastemakerError where none is left."""

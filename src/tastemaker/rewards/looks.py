@@ -3,7 +3,8 @@
 A network on frozen features has a gradient that differs from picture to picture in detail that means nothing. The
 mean over shifted and noisy copies is the gradient of a smoother function (Smilkov et al. 2017, SmoothGrad, arXiv
 1706.03825), and a discriminator that learned from such copies cannot go by detail below the noise (Zhao et al. 2020,
-differentiable augmentation, arXiv 2006.10738). docs/discriminator.md says what that is worth to DRL. Letters: B pictures, H W.
+differentiable augmentation, arXiv 2006.10738). docs/discriminator.md says what that is worth to DRL.
+Letters: B pictures, H W.
 """
 
 from __future__ import annotations
