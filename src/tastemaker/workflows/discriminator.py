@@ -44,7 +44,8 @@ from .sinks import open_sinks, sink_names
 from .train import best_device, device_name
 from .tuning import beginning, speaks_of_the_world, stored
 
-CHUNK = 256  # pairs that are drawn, looked at and put away at once
+CHUNK = 256  # pairs that are put away at once
+AT_ONCE = 32  # pictures that an encoder sees; few stay in a processor's cache
 SHARES = ("train", "validation", "test")
 Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]  # name, how to make it -> tensors
 
@@ -187,8 +188,8 @@ def chunk(bench: Bench, first: int) -> dict[str, Tensor]:
         real = decoded(bench, real, places)
     fake, looks = fakes(bench, prompts, places), looks_of(bench.config)
     return {
-        "real": extract(bench.encoder, next(looks.copies(real)).split(64)),
-        "fake": extract(bench.encoder, next(looks.copies(fake)).split(64)),
+        "real": extract(bench.encoder, next(looks.copies(real)).split(AT_ONCE)),
+        "fake": extract(bench.encoder, next(looks.copies(fake)).split(AT_ONCE)),
         "told": told,
         "part": torch.tensor([part_number(key, bench.config) for key in keys]),
     }
@@ -206,7 +207,9 @@ def fakes(bench: Bench, prompts: Sequence[Prompt], places: Sequence[int]) -> Ten
     bench.generator.network.eval()
     with torch.no_grad():
         plan = plan_of(bench.generator, bench.config.sample_steps)
-        return from_bytes(as_bytes(sample(bench.generator, prompts, seeds, plan, bench.config.guidance)))
+        return from_bytes(
+            as_bytes(sample(bench.generator, prompts, seeds, plan, bench.config.guidance, batch=AT_ONCE))
+        )
 
 
 def reals(bench: Bench, places: Sequence[int]) -> Tensor:
