@@ -115,3 +115,13 @@ def test_a_reward_with_weights_asks_for_its_path(monkeypatch):
     assert load_reward("weighted:some/file") == "some/file"
     with pytest.raises(TastemakerError, match="weighted:PATH"):
         load_reward("weighted")
+
+
+def test_an_object_keeps_its_questions_of_a_verifier(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "class Judge:\n"
+        "    def score(self, images, prompts):\n        return images.mean((1, 2, 3))\n"
+        "    def clear(self, images, prompts, progress):\n        return progress\n"
+    )
+    judge = load_reward(f"{tmp_path / 'mine.py'}:Judge")
+    assert judge.clear(None, [], 0.25) == 0.25 and not hasattr(judge, "potential")

@@ -34,6 +34,11 @@ def test_a_picture_is_replaced_only_by_a_better_one(way):
     config = reflect.Config(2, 3, way, accept=1e9)
     found, ledger = drained(reflect.search, tiny_masked(), Critic(), config, PLAN)
     assert ledger.paths == 3 * (2 + 3)
+    looks = sum(len(path) for f in found for one in f.looks for path in one[:2])
+    told = {"rewrite": 1, "remask": 2}[way] * 3 * 3  # critique, or critique and regions
+    assert ledger.verifier_calls == told + 6 + 9 + looks + sum(
+        "potential" in look.words for f in found for one in f.looks for p in one[:2] for look in p
+    )
     scores, chosen, images = (joined(found, f) for f in ("scores", "chosen", "images"))
     assert scores.shape == (3, 5) and not scores.isnan().any() and (chosen >= 2).any()
     torch.testing.assert_close(redness(images), scores.max(1).values, rtol=0, atol=1e-4)

@@ -11,7 +11,9 @@ import typer
 
 from ..allocator import keep_freed_memory
 from ..errors import TastemakerError
-from . import annotate, demo, evaluate, models, report, sample, score, search, train
+from . import annotate, demo, evaluate, models, report, sample, score, search, train, train_judge, trajectories
+
+HEIRS = (train_judge, trajectories)  # importing them has added their commands to `train` and `search`
 
 app = typer.Typer(
     name="tastemaker",

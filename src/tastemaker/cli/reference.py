@@ -43,7 +43,7 @@ def _command(words: str, command: Any) -> str:
     parts = [f"## `{words}`\n", f"{' '.join((command.help or '').split())}\n"]
     parts += ["| | | if not given |\n|---|---|---|\n" + "\n".join(rows) + "\n"] if rows else []
     if isinstance(command, AlgorithmCommand):
-        settings = "\n".join(_setting(s) for s in settings_of(str(command.name)))
+        settings = "\n".join(_setting(s) for s in settings_of(getattr(command, "algorithm", str(command.name))))
         parts.append(f"| setting | type | default | |\n|---|---|---|---|\n{settings}\n")
     return "\n".join(parts)
 

@@ -23,8 +23,10 @@ class Setting:
 
 
 def settings_of(algorithm: str, kind: str = "Config") -> list[Setting]:
-    """The settings of algorithms/ALGORITHM.py (a dash stands for an underscore), in the order of the fields."""
-    return _read(ROOM / f"{algorithm.replace('-', '_')}.py", kind)
+    """The settings of algorithms/ALGORITHM.py (a dash stands for an underscore), in the order of the fields; those of
+    another room where it is named first, as in `search/parm`."""
+    room, _, name = algorithm.rpartition("/")
+    return _read((ROOM.parent / room if room else ROOM) / f"{name.replace('-', '_')}.py", kind)
 
 
 def _read(path: Path, kind: str) -> list[Setting]:

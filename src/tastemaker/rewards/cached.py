@@ -36,11 +36,22 @@ class Cached:
         if name.startswith("__") or name == "verifier":
             raise AttributeError(name)
         asked = getattr(self.verifier, name)
+        if name in ("faults", "judge"):
+            return self._counting(asked)
         return self._remembering(name, asked) if name in QUESTIONS else asked
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """(B,), no gradient."""
         return self._remembering("score", self.verifier.score)(images, prompts)
+
+    def _counting(self, asked: Callable[..., Any]) -> Callable[..., Any]:
+        """What is more than a number is not remembered."""
+
+        def answer(images: Tensor, *more: Any) -> Any:
+            self.computed += len(images)
+            return asked(images, *more)
+
+        return answer
 
     def _remembering(self, question: str, asked: Callable[..., Any]) -> Callable[..., Any]:
         def answer(images: Tensor, prompts: Sequence[Prompt], *more: Tensor) -> Any:

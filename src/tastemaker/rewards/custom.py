@@ -5,7 +5,8 @@
     score.differentiable = True        # only if a gradient may flow back to the pictures; False otherwise
 
 The name after the colon may also be a class (made without arguments) or an object with such a `score`; what it says
-of `name`, `differentiable`, `range` and `provenance` is kept.
+of `name`, `differentiable`, `range` and `provenance` is kept, and what it has of a verifier's questions (`clear`,
+`potential`, `critique`, `judge`, `faults`) is answered by it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from ..errors import TastemakerError, UnknownName
 from ..protocols import Reward
 from ..records import Prompt, Provenance
 from ..weights import file_hash
+
+QUESTIONS = ("clear", "potential", "critique", "judge", "faults")  # of a verifier
 
 
 @dataclass
@@ -108,10 +111,14 @@ def _as_reward(found: Any, path: Path, attribute: str) -> Reward:
         )
     default_name = path.stem if attribute == "score" else attribute
     provenance = Provenance(f"{path.name}:{attribute}", file_hash(path))
-    return CustomReward(
+    made = CustomReward(
         function,
         str(getattr(found, "name", default_name)),
         bool(getattr(found, "differentiable", False)),
         getattr(found, "range", (-math.inf, math.inf)),
         getattr(found, "provenance", provenance),
     )
+    for question in QUESTIONS:
+        if callable(answer := getattr(found, question, None)):
+            setattr(made, question, answer)
+    return made

@@ -113,6 +113,30 @@ def _orm(url: str) -> Reward:
     return load_orm(url)
 
 
+def _prm(url: str) -> Reward:
+    from .orm import load_prm
+
+    return load_prm(url)
+
+
+def _judge(path: str) -> Reward:
+    from .tiny_judge import load_tiny_judge
+
+    return load_tiny_judge(path)
+
+
+def _vlm(path: str) -> Reward:
+    from .vlm import load_vlm
+
+    return load_vlm(path)
+
+
+def _pessimistic(said: str) -> Reward:
+    from .ensemble import load_ensemble
+
+    return load_ensemble(said)
+
+
 def _ocr() -> Reward:
     from .ocr import OcrMatch
 
@@ -136,6 +160,10 @@ REWARDS: dict[str, Callable[..., Reward]] = {
     "discriminator": _discriminator,
     "vqa": _vqa,
     "orm": _orm,
+    "prm": _prm,
+    "judge": _judge,
+    "vlm": _vlm,
+    "pessimistic": _pessimistic,
     "ocr": _ocr,
 }
 

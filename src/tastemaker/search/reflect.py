@@ -170,7 +170,7 @@ def _widened(values: Tensor, columns: int, fill: float) -> Tensor:
 def rewritten(by: Reflection, rows: Tensor, number: int) -> tuple[list[str], Tensor, Tensor]:
     """The critique of each picture, pictures (M, 3, H, W) of the prompts written anew, and their ends."""
     prompts = [by.prompts[i] for i in rows.tolist()]
-    words = by.walk.verifier.critique(by.images[rows], prompts)  # type: ignore[attr-defined]
+    words = by.walk.say("critique", by.images[rows], prompts)
     anew = [by.rewrite(p, w) for p, w in zip(prompts, words)]
     anew = [q if speaks(by.walk.generator, q) else p for p, q in zip(prompts, anew)]
     state = _fresh(by, anew, rows, number)
@@ -190,15 +190,15 @@ def speaks(generator: Any, prompt: Prompt) -> bool:
 
 def remasked(by: Reflection, rows: Tensor, number: int) -> tuple[list[str], Tensor, Tensor]:
     """The critique of each picture, the pictures with the regions at fault filled in again, and their tokens."""
-    prompts, verifier = [by.prompts[i] for i in rows.tolist()], by.walk.verifier
-    faults = verifier.faults(by.images[rows], prompts)  # type: ignore[attr-defined]  # (M, h, w)
-    said = verifier.critique(by.images[rows], prompts) if hasattr(verifier, "critique") else [""] * len(prompts)
+    prompts, images = [by.prompts[i] for i in rows.tolist()], by.images[rows]
+    faults = by.walk.say("faults", images, prompts)  # (M, h, w)
+    said = by.walk.say("critique", images, prompts) if hasattr(by.walk.verifier, "critique") else [""] * len(images)
     state = _fresh(by, prompts, rows, number)
     tokens = by.x[rows.to(by.x.device)]
     mask = regions(faults, tokens.shape[1], by.config.fault, by.config.most).to(tokens.device)
     begun = [masked_again(state[[k]], tokens[[k]], mask[[k]]) for k in range(len(state))]
     ends = [_refilled(by.walk, one, tokens[[k]]) for k, one in enumerate(begun)]
-    images, x = (torch.cat(part) for part in zip(*ends))
+    images, x = (torch.cat(part) for part in zip(*ends))  # type: ignore[assignment]
     words = [f"{text} ({share:.0%} masked)".strip() for text, share in zip(said, mask.float().mean(1).tolist())]
     return words, images, x
 

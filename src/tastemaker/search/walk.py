@@ -140,14 +140,23 @@ class Walk:
 
     def _answer(self, question: str, images: Tensor, prompts: Sequence[Prompt], more: tuple) -> Tensor:
         asked = _Question(self.verifier, question, more)
+        answers = self._computed(question, len(images), lambda: score_checked(asked, images, prompts).cpu())
+        self._reasons(int(answers.isnan().sum()))
+        return answers
+
+    def say(self, question: str, images: Tensor, prompts: Sequence[Prompt]) -> Any:
+        """What the verifier's `critique` or `faults` gives."""
+        return self._computed(question, len(images), lambda: getattr(self.verifier, question)(images, prompts))
+
+    def _computed(self, question: str, count: int, call: Callable[[], T]) -> T:
+        """The verifier's answer; those that it did not have to compute cost nothing."""
         began, before = now(self.device), getattr(self.verifier, "computed", 0)
-        answers, flops = self._first(question, lambda: score_checked(asked, images, prompts).cpu())
-        computed = getattr(self.verifier, "computed", before + len(images)) - before
+        answer, flops = self._first(question, call)
+        computed = getattr(self.verifier, "computed", before + count) - before
         self._flops_per(question, flops, computed)
         self._note(VERIFIER, began, computed * self._flops.get(question, 0.0))
         self.ledger.verifier_calls += computed
-        self._reasons(int(answers.isnan().sum()))
-        return answers
+        return answer
 
     def _reasons(self, missing: int) -> None:
         """Why there was no answer, taken from a verifier that says so."""

@@ -1,0 +1,190 @@
+"""The rows that a verifier learns from: a generator's own paths on prompts of the world, labelled by the world's
+check.
+
+Labels come from `detector-a`; the one that makes final scores, `detector-b`, is never asked here. A batch of prompts
+at a time, each with several paths; previews are kept at the steps that the recipe needs.
+Letters: P prompts, K paths of each, M = P K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track as progress
+from torch import Tensor
+
+from ..algorithms.judge import QUESTIONS, Config, Rows, together
+from ..data.images import crop_square, load_image, resize, save_image
+from ..data.judgements import Judgement, write_judgements
+from ..encoders.words import split_words
+from ..object_rules import judge as verdict_of
+from ..picture_bytes import as_bytes, from_bytes
+from ..protocols import Condition, State
+from ..randomness import mix, stream
+from ..records import Prompt
+from ..rewards import questions
+from ..sampling import finish
+from ..world.check import LABELS, detector
+from ..world.faults import faults_of, wrong_regions, wrong_words
+from ..world.grammar import evaluation_prompts
+from .tuning import training_prompts
+
+AT_ONCE = 64  # paths
+BLURRED, SHARP = 10 / 18, 11 / 18  # the paper's steps: before the first not clear, after the second clear
+ASKED = (questions.outcome, questions.clarity, questions.potential)
+
+
+def judge_prompts(config: Config) -> list[Prompt]:
+    """Distinct prompts of the world, none of the evaluation's but for the single objects."""
+    apart = [p for seed in range(4) for p in evaluation_prompts(60, seed)]
+    found = {p.text: p for p in training_prompts(mix(config.seed, 11) % 10**6, config.prompts * 4, apart)}
+    return list(found.values())[: config.prompts]
+
+
+def drawn_rows(generator: Any, prompts: Sequence[Prompt], config: Config, grid: int, length: int) -> Rows:
+    """Rows of `config.per_prompt` paths of each prompt. grid: G, regions a side; length: L, words that are
+    labelled."""
+    at_once, parts = max(1, AT_ONCE // config.per_prompt), []
+    for first in progress(range(0, len(prompts), at_once), "drawing paths", console=Console(stderr=True)):
+        own = [p for p in prompts[first : first + at_once] for _ in range(config.per_prompt)]
+        seeds = torch.tensor([mix(config.seed, 12, first, k) for k in range(len(own))])
+        guidance = getattr(generator, "guidance", 1.0)
+        state = generator.start(generator.prepare(Condition.of(own, guidance)), seeds)
+        parts += RECIPES[config.recipe](Paths(generator, state, own, grid, length), config, first)
+    return together(parts)
+
+
+@dataclass
+class Paths:
+    """Paths of one batch and how their rows are made."""
+
+    generator: Any
+    state: State
+    prompts: Sequence[Prompt]
+    grid: int
+    length: int
+
+    def to(self, step: int) -> State:
+        """Take steps up to that one."""
+        while int(self.state.step[0]) < step:
+            self.state = self.generator.advance(self.state)
+        return self.state
+
+    def pictures(self, state: State) -> Tensor:
+        """(M, 3, H, W) uint8."""
+        return as_bytes(self.generator.preview(state)).cpu()
+
+    def rows(self, images: Tensor, question: str, answer: Tensor) -> Rows:
+        """Without labels of words and regions."""
+        count = len(images)
+        kind = torch.full((count,), QUESTIONS.index(question))
+        unknown = torch.full((count, self.length), -1, dtype=torch.int8)
+        places = torch.full((count, self.grid**2), -1, dtype=torch.int8)
+        return Rows(images, tuple(self.prompts), kind, answer, unknown, places)
+
+    def ends(self) -> Rows:
+        """The finished pictures with all that is known of them."""
+        images = self.pictures(self.to(self.state.plan.steps))
+        return labelled(self.rows(images, "score", torch.zeros(len(images), dtype=torch.bool)), self.grid)
+
+
+def labelled(rows: Rows, grid: int) -> Rows:
+    """The same rows with the check's verdict, the words and the regions that are wrong."""
+    found = detector(LABELS).detect(from_bytes(rows.images))
+    answer, words, places = rows.answer.clone(), rows.words.clone(), rows.places.clone()
+    for k, (seen, prompt) in enumerate(zip(found, rows.prompts)):
+        spec = prompt.spec or {}
+        answer[k] = verdict_of(seen, spec).correct
+        faults = [] if answer[k] else faults_of(seen, spec)
+        said = split_words(prompt.text)[: words.shape[1]]
+        words[k, : len(said)] = torch.tensor(wrong_words(faults, said), dtype=torch.int8)
+        places[k] = wrong_regions(faults, seen, spec, grid).flatten().to(torch.int8)
+    return Rows(rows.images, rows.prompts, rows.question, answer, words, places)
+
+
+def correct(images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    """(B,) bool: the check's verdict on (B, 3, H, W) uint8."""
+    found = detector(LABELS).detect(from_bytes(images))
+    return torch.tensor([verdict_of(seen, p.spec or {}).correct for seen, p in zip(found, prompts)])
+
+
+def outcome_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
+    """ORM: the ends."""
+    return [paths.ends()]
+
+
+def process_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
+    """PRM: previews at one step of the batch; yes where one of the completions from there is right."""
+    steps = paths.state.plan.steps
+    step = 1 + int(stream(config.seed, step=number, purpose="judge step").integers(max(1, steps - 1)))
+    state = paths.to(min(step, steps))
+    images = paths.pictures(state)
+    ends = paths.pictures(finish(paths.generator, state.fork(config.rollouts)))
+    repeated = [p for p in paths.prompts for _ in range(config.rollouts)]
+    right = correct(ends, repeated).unflatten(0, (-1, config.rollouts)).any(1)
+    return [paths.rows(images, "potential", right)]
+
+
+def potential_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
+    """PARM: a preview that is not clear, one that is, one with the label of its own end, and the end."""
+    rng, steps = stream(config.seed, step=number, purpose="judge step"), paths.state.plan.steps
+    early = [k for k in range(1, steps) if k / steps < BLURRED]
+    late = [k for k in range(1, steps) if k / steps > SHARP]
+    wanted = [(int(rng.choice(early)), "no")] if early else []
+    wanted += [(int(rng.choice(late)), word) for word in ("yes", "later")] if late else []
+    kept = {step: paths.pictures(paths.to(step)) for step, _ in sorted(wanted)}
+    ends, every = paths.ends(), torch.ones(len(paths.prompts), dtype=torch.bool)
+    labels = {"no": ("clear", ~every), "yes": ("clear", every), "later": ("potential", ends.answer)}
+    return [*(paths.rows(kept[step], *labels[word]) for step, word in wanted), ends]
+
+
+RECIPES = {"orm": outcome_rows, "prm": process_rows, "parm": potential_rows, "parm++": potential_rows}
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """Rows of a file, whose pictures are read when they are taken; cut square and resized to S pixels."""
+
+    judgements: tuple[Judgement, ...]  # yes and no alone
+    size: int  # S
+    grid: int
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.judgements)
+
+    @property
+    def question(self) -> Tensor:
+        return torch.tensor([QUESTIONS.index(j.task) for j in self.judgements])
+
+    @property
+    def answer(self) -> Tensor:
+        return torch.tensor([bool(j.answer) for j in self.judgements])
+
+    def take(self, rows: Tensor) -> Rows:
+        own = [self.judgements[i] for i in rows.tolist()]
+        pictures = [as_bytes(resize(crop_square(load_image(j.image)), self.size, self.size)) for j in own]
+        unknown = torch.full((len(own), self.length), -1, dtype=torch.int8)
+        places = torch.full((len(own), self.grid**2), -1, dtype=torch.int8)
+        prompts = tuple(j.prompt for j in own)
+        return Rows(torch.stack(pictures), prompts, self.question[rows], self.answer[rows], unknown, places)
+
+
+def export_rows(rows: Rows, folder: Path) -> None:
+    """FOLDER/orm.json, FOLDER/parm.json and the pictures, in the release's form."""
+    made: dict[str, list[Judgement]] = {"orm": [], "parm": []}
+    for k, prompt in enumerate(rows.prompts):
+        number, answer = int(rows.question[k]), questions.YES if rows.answer[k] else questions.NO
+        image = folder / "pictures" / f"{k:07d}.png"
+        save_image(from_bytes(rows.images[k]), image)
+        *before, (asked, _) = ASKED[number](prompt.text)
+        turns = (*before, (asked, answer.capitalize() if number == 0 else answer))
+        made["parm" if number else "orm"].append(Judgement(image, prompt, QUESTIONS[number], turns))
+    for name, listed in made.items():
+        if listed:
+            write_judgements(listed, folder / f"{name}.json")
