@@ -28,7 +28,7 @@ from .rows import row
 from .simulated_pool import stored
 
 R1 = 1e-5  # of the sweep of lambda, as in the paper
-STRENGTHS = (3.0, 30.0)  # beside the default's 10
+STRENGTHS = (3.0, 10.0, 30.0)
 WEIGHTS = (0.0, 1e-3)  # of R1 at lambda = 10, beside the default's 1e-5
 TEACHER = "default-0"
 MATCHED = 512  # held-out drawings that the matching loss is measured on
@@ -41,19 +41,19 @@ def sweep(lab: Lab) -> dict[str, dict[str, Any]]:
     wanted |= {f"r1-{weight:.0e}": (10.0, weight) for weight in WEIGHTS}
 
     def trained(name: str, strength: float, r1: float) -> dict[str, Any]:
-        lab.drl(name, lab.discriminator(r1, 0), strength)
+        lab.drl(name, lab.discriminator(r1, 0), strength, short=True)
         return {"lambda": strength, "r1": r1, "seed": 0, **lab.about(lab.tuned(name))}
 
     return {name: lab.once(name, lambda name=name, how=how: trained(name, *how)) for name, how in wanted.items()}
 
 
 def from_scratch(lab: Lab) -> Drawn:
-    """DRL at lambda = 1 after a discriminator whose encoder had seen nothing else."""
+    """DRL at lambda = 10 after a discriminator whose encoder had seen nothing else."""
 
     def trained() -> dict[str, Any]:
         reward = scratch(generator(), lab.real(0), lab.scale.pairs, lab.cache / "scratch-reward")
-        lab.drl("scratch", reward, 1.0)
-        return {"lambda": 1.0, "held_out_accuracy": reward.accuracy, **lab.about(lab.tuned("scratch"))}
+        lab.drl("scratch", reward, 10.0, short=True)
+        return {"lambda": 10.0, "held_out_accuracy": reward.accuracy, **lab.about(lab.tuned("scratch"))}
 
     lab.once("scratch", trained)
     return lab.tuned("scratch")
@@ -72,7 +72,7 @@ def taught(lab: Lab) -> Drawn:
     def trained() -> dict[str, Any]:
         images = stored(lab.cache / "teacher", draw)["images"]
         dataset = ScoredPictures(images, tuple(prompts), torch.zeros(len(prompts)))
-        learner, steps = generator(), 6 * lab.scale.steps
+        learner, steps = generator(), 2 * lab.scale.steps
         config = sft.Config(steps=steps, batch_size=32, pretraining_weight=0.0, optimiser=SFT)
         kept = Batches(dataset, config.batch_size, 0)
         training.carried_out(

@@ -1,7 +1,7 @@
 """drl.py, fifth part, one seed: the same recipe on four small generators in the manners of SiT, JiT, REPA and RAE.
 
 Each is pretrained from nothing on clean drawings with true captions, so that it has seen what it is compared with,
-and then follows a discriminator of its own pictures at the preset theory.
+and then follows a discriminator of its own pictures, at lambda = 10 without R1.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tastemaker.world.dataset import clean_world
 from . import drl_bases as bases
 from . import drl_training as training
 from .drl_distance import Reference, excess_ratio
-from .drl_lab import COMMAND, PRESETS, Lab, through, unguided
+from .drl_lab import COMMAND, Lab, through, unguided
 from .drl_pictures import HELD_OUT, TRAINED, WORLD, Drawn, clean_drawings, drawn
 from .rows import row
 from .simulated_pool import stored
 
 FROM_NOTHING = OptimiserConfig(2e-3, warmup_steps=40, ema_decay=0.99, muon_scale=5.0)
 DECODING = OptimiserConfig(learning_rate=2e-3, warmup_steps=20)
-PRESET = "theory"
+STRENGTH = 10.0
 
 
 def seeded(make: Callable[[], nn.Module]) -> Any:
@@ -103,10 +103,10 @@ def improved(lab: Lab, name: str) -> tuple[Drawn, Drawn]:
     base = drawn(lab.cache / f"drawn-base-{name}", lambda: made, lab.prompts, scored=False)
 
     def trained() -> dict[str, Any]:
-        strength, r1 = PRESETS[PRESET]
+        strength, r1 = STRENGTH, 0.0
         folder = lab.cache / f"discriminator-{name}"
         reward = lab.discriminator_of(made, r1, 0, folder, lab.cache / f"pairs-{name}")
-        lab.drl(f"drl-{name}", reward, strength, start=made)
+        lab.drl(f"drl-{name}", reward, strength, start=made, short=True)
         return {"weights": sum(p.numel() for p in made.network.parameters())}
 
     lab.once(f"base-{name}", trained)

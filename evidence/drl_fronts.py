@@ -43,7 +43,7 @@ def run(lab: Lab) -> tuple[dict[str, Drawn], dict[str, Drawn]]:
 
 def trained(lab: Lab, name: str, start: str, strength: float) -> dict[str, Any]:
     begun = training.tuned(generator(), lab.cache / FIRST) if start == "drl" else None
-    lab.drl(name, load_reward("preference"), strength, start=begun)
+    lab.drl(name, load_reward("preference"), strength, start=begun, short=True)
     return {"lambda": strength, "start": start, "seed": 0, **lab.about(lab.tuned(name, scored=True))}
 
 

@@ -44,19 +44,20 @@ OPTIMISER = OptimiserConfig(learning_rate=3e-4, warmup_steps=5, max_grad_norm=fl
 @dataclass(frozen=True)
 class Scale:
     """How large everything is. count: N pictures that are compared; pairs: of a real and a generated picture that a
-    discriminator learns from; steps of a head, of a DRL run (whole rounds) and of pretraining."""
+    discriminator learns from; steps of a head, of a DRL run (whole rounds), of one that explores, of pretraining."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     count: int = 512
     pairs: int = 1024
     head_steps: int = 200
     steps: int = 128
+    short: int = 64
     buffer: int = 64
     batch_size: int = 16
     pretraining: int = 1000
 
 
-QUICK = Scale((0,), count=96, pairs=128, head_steps=20, steps=4, buffer=16, batch_size=16, pretraining=60)
+QUICK = Scale((0,), count=96, pairs=128, head_steps=20, steps=4, short=4, buffer=16, batch_size=16, pretraining=60)
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,13 @@ class Lab:
         )
         return training.discriminator(made, self.real(seed), config, folder, pairs)
 
-    def config(self, strength: float, seed: int = 0) -> drl.Config:
+    def config(self, strength: float, seed: int = 0, short: bool = False) -> drl.Config:
         """Of every DRL run."""
+        steps = self.scale.short if short else self.scale.steps
         return drl.Config(
             strength=strength,
             seed=seed,
-            steps=self.scale.steps,
+            steps=steps,
             buffer=self.scale.buffer,
             batch_size=self.scale.batch_size,
             epochs=4,
@@ -151,12 +153,14 @@ class Lab:
             weighting="velocity",
             adjoint_cut=2.0,
             rows_at_once=16,
-            optimiser=replace(OPTIMISER, cosine_steps=self.scale.steps),
+            optimiser=replace(OPTIMISER, cosine_steps=max(steps, OPTIMISER.warmup_steps + 1)),
         )
 
-    def drl(self, name: str, reward: Reward, strength: float, seed: int = 0, start: Any = None) -> None:
+    def drl(
+        self, name: str, reward: Reward, strength: float, seed: int = 0, start: Any = None, short: bool = False
+    ) -> None:
         """DRL on tiny-flow, or on `start`."""
-        made, config = start or generator(), self.config(strength, seed)
+        made, config = start or generator(), self.config(strength, seed, short)
         loop = training.drl_loop(made, reward, self.training_prompts(seed), config)
         training.carried_out(loop, made, config, self.cache / name)
 

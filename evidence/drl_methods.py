@@ -16,7 +16,7 @@ from . import drl_training as training
 from .drl_ablations import ratio_row
 from .drl_lab import OPTIMISER, PRESETS, Lab, generator
 
-REWARD = "theory"  # the preset whose discriminator all follow
+REWARD = "default"  # the preset whose discriminator all follow
 
 
 @dataclass(frozen=True)
