@@ -126,7 +126,10 @@ def test_a_judge_who_does_not_choose_reports(home):
     result = json.loads((home / "by-green" / "result.json").read_text())
     assert result["report_by"] == "green" and 0 < result["report"]["value"] < 10 and "n_curve" not in result
     assert result["diversity_of_the_kept"] > 0
-    search("prm", "masked", "whole", "--report-by", "reward.py:green", "n=4")
+    given = ["--prompt", "a photo of a cat", "--seed", "0..1", "--reward", "reward.py:red", "--n", "4"]
+    more = ["--report-by", "reward.py:green", "--export-pairs", "whole.jsonl", "--out", "whole"]
+    assert main(["search", "best-of-n", "masked", *given, *more]) == 0
+    assert len(read_chosen(home / "whole.jsonl")) == 2
     result = json.loads((home / "whole" / "result.json").read_text())
     assert list(result["n_curve"]) == ["1", "2", "4"] and result["peak"]["n"] in (1, 2, 4)
     assert "report by n = 2" in (home / "whole" / "report.html").read_text()
@@ -172,11 +175,12 @@ def test_a_budget_sets_the_number_of_paths(home, capsys):
         (["parm", "masked", "--prompt", "a photo of a zebra"], "unknown prompt word 'zebra'"),
     ],
 )
-def test_bad_input_is_one_sentence(words, sentence, capsys):
+def test_bad_input_is_one_sentence(words, sentence, home, capsys):
     given = [] if "--prompt" in words else ["--prompt", "a photo of a cat"]
     given += [] if "--reward" in words else ["--reward", "reward.py:red"]
     given += [] if "--steps" in words else ["--steps", "4"]
     assert sentence in refused(capsys, "search", *words, *given, "--seed", "0", "--out", "refused")
+    assert not (home / "refused" / "pictures.jsonl").exists()
 
 
 def test_only_deterministic_plans_are_changed():

@@ -26,13 +26,20 @@ def best_of_n(
     prompts: Annotated[Path | None, Option(help="A prompt file.")] = None,
     seed: Annotated[str, Option(help="3, 0..7 or 0..3,10.")] = "0..7",
     n: Annotated[int, Option(help="Candidates for each prompt and seed.", min=1)] = 8,
+    report_by: Annotated[str, Option(help="A judge who does not choose, by whom the result is reported too.")] = "",
+    export_pairs: Annotated[
+        Path | None, Option(help="Best and worst, for `train dpo --data`.", metavar="FILE.jsonl")
+    ] = None,
     out: Annotated[Path, Option(help="The folder of the run.", metavar="RUN")] = Path("search"),
 ) -> None:
     """Draw N candidates for each prompt and seed, and keep the one that the reward likes best."""
     seeds = parse_seeds(seed)
-    from ..workflows.sample import best_of_n_to_folder
+    from ..workflows.search import Request, search_to_folder
 
-    print(best_of_n_to_folder(model, names(reward), prompt or [], prompts, seeds, n, out))
+    asked = Request(
+        model, names(reward), prompt or [], prompts, seeds, report_by=report_by, export_pairs=export_pairs
+    )
+    print(search_to_folder("best-of-n", asked, out, [f"n={n}"]))
 
 
 @app.command("targets")

@@ -67,8 +67,8 @@ def _command(method: str) -> Callable[..., None]:
         from ..workflows.search import Request, search_to_folder
 
         request = Request(model, names(reward), prompt or [], prompts, seeds, steps, guidance, budget, report_by,
-                          export_pairs, settings)  # fmt: skip
-        print(search_to_folder(method, request, out))
+                          export_pairs)  # fmt: skip
+        print(search_to_folder(method, request, out, settings))
 
     return run
 
@@ -95,5 +95,5 @@ def calibrate(
     seeds = parse_seeds(seed)
     from ..workflows.search import Request, calibrate_to_folder
 
-    request = Request(model, names(reward), prompt or [], prompts, seeds, steps, guidance, settings=settings)
-    print(calibrate_to_folder(request, out))
+    request = Request(model, names(reward), prompt or [], prompts, seeds, steps, guidance)
+    print(calibrate_to_folder(request, out, settings))

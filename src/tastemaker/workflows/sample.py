@@ -1,4 +1,4 @@
-"""`tastemaker sample` and `tastemaker search`: pictures into a folder, with a table of what they are."""
+"""`tastemaker sample`: pictures into a folder, with a table of what they are."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from ..generators.class_flow import ClassFlow
 from ..generators.flow import FlowGenerator, uniform_times
 from ..generators.reward_guidance import guided_by, of_predicted_picture
 from ..protocols import Condition, Generator, Plan, Reward
-from ..records import Ledger, Prompt
+from ..records import Prompt
 from ..rewards.combine import weighted_sum
 from ..rewards.table import load_rewards
 from ..sampling import sample_batches, score
-from ..search.best_of_n import Config, search
 from ..world.grammar import evaluation_prompts
 from .files import write_text
 from .load import load_generator
@@ -155,36 +154,3 @@ def one_reward(rewards: Sequence[Reward], generator: Generator, prompts: Sequenc
     chosen = [prompts[i % len(prompts)] for i in range(64)]
     pictures = torch.cat(list(sample_batches(generator, chosen, range(10_000, 10_064))))
     return Combined(rewards, pictures, chosen)
-
-
-def best_of_n_to_folder(
-    model: str,
-    rewards: Sequence[str],
-    words: Sequence[str],
-    file: Path | None,
-    seeds: Sequence[int],
-    n: int,
-    out: Path,
-) -> Path:
-    """The kept pictures as `sample_to_folder` writes them, with every candidate's score, and OUT/ledger.json."""
-    generator, ledger = load_generator(model), Ledger()
-    prompts, numbers = crossed(wanted_prompts(words, file), seeds)
-    check_words(generator, prompts)
-    verifier = one_reward(load_rewards(rewards), generator, prompts)
-    found = list(
-        track(
-            search(generator, verifier, prompts, numbers, Config(n), ledger),
-            "searching",
-            -(-len(prompts) // max(1, Config.batch_size // n)),
-            console=Console(stderr=True),
-        )
-    )
-    chosen, scores = torch.cat([f.chosen for f in found]), torch.cat([f.scores for f in found])
-    if (chosen < 0).all():
-        raise TastemakerError(f"'{verifier.name}' gave no score for any candidate: nothing was selected")
-    kept = [k for k in range(len(prompts)) if chosen[k] >= 0]
-    images = torch.cat([f.images for f in found])[kept]
-    more = [{"chosen": int(chosen[k]), "scores": [round(s, 4) for s in scores[k].tolist()]} for k in kept]
-    write_pictures(out, images, [prompts[k] for k in kept], [numbers[k] for k in kept], more)
-    write_text(out / "ledger.json", json.dumps(ledger.as_dict() | {"left_out": len(prompts) - len(kept)}, indent=1))
-    return out / "grid.png"

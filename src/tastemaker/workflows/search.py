@@ -52,6 +52,7 @@ METHODS: dict[str, Any] = {
 }
 PARTING = ("prm", "particles")  # need branches that part
 PREVIEWS = ("parm", "reflect")  # need a verifier that judges previews
+INDEPENDENT = ("best-of-n",)  # whose candidates do not depend on one another, so that fewer of them can be thought of
 STRIPS = 8  # prompts whose paths are drawn
 ETA = 0.7  # of `sde`, where a deterministic plan has to become a stochastic one
 
@@ -70,7 +71,6 @@ class Request:
     budget: int | None = None  # network evaluations for each prompt and seed
     report_by: str = ""  # the judge who did not choose
     export_pairs: Path | None = None
-    settings: Sequence[str] = field(default=())
 
 
 @dataclass
@@ -86,10 +86,10 @@ class Bench:
     config: Any
 
 
-def opened(method: str, request: Request) -> Bench:
+def opened(method: str, request: Request, settings: Sequence[str]) -> Bench:
     """Load and check everything before anything is drawn. Raises TastemakerError as its parts do."""
     room = METHODS[method]
-    config = read_config(room.Config, None, request.settings)
+    config = read_config(room.Config, None, settings)
     generator = load_generator(request.model)
     prompts, seeds = crossed(wanted_prompts(request.words, request.file), request.seeds)
     check_words(generator, prompts)
@@ -138,24 +138,25 @@ def paths_for(generator: Any, prompt: Prompt, plan: Plan, guidance: float | None
     return budget // clock.rows
 
 
-def search_to_folder(method: str, request: Request, out: Path) -> Path:
-    """Search, and write what was found; returns the page. Raises TastemakerError where nothing was selected."""
-    bench, ledger = opened(method, request), Ledger()
+def search_to_folder(method: str, request: Request, out: Path, settings: Sequence[str] = ()) -> Path:
+    """Search, and write what was found; returns the page. settings: key=value words of the method's `Config`. Raises
+    TastemakerError, and writes nothing, where nothing was selected."""
+    bench, ledger = opened(method, request, settings), Ledger()
     judge = reporting_judge(request.report_by, bench)
     pairs = None if request.export_pairs is None else PairFile(request.export_pairs)
-    out.mkdir(parents=True, exist_ok=True)
-    kept = Kept(bench, out, pairs, judge)
+    kept = Kept(bench, pairs, judge)
     for found in shown(method, bench, ledger):
         kept.take(found)
-    write_json(out / "ledger.json", ledger.as_dict())
     kept.require_some(ledger)
+    out.mkdir(parents=True, exist_ok=True)
+    kept.write_strips(out / "strips")
+    write_json(out / "ledger.json", ledger.as_dict() | {"left_out": len(bench.prompts) - len(kept.images)})
     if pairs is not None:
         print(f"wrote {pairs.close()} pairs to {request.export_pairs}")
     write_pictures(out, kept.images, kept.prompts, kept.seeds, kept.rows)
-    result = reported(bench, kept, ledger, judge) | {"method": method}
+    result = {"method": method} | reported(bench, kept, ledger, judge, curve=method in INDEPENDENT)
     write_json(out / "result.json", plain(result))
-    settings = {"method": method, **plain(replace(request, settings=())), "search": plain(bench.config)}
-    write_yaml(out / "config.yaml", settings)
+    write_yaml(out / "config.yaml", {"method": method, **plain(request), "search": plain(bench.config)})
     return write_search_page(out, result)
 
 
@@ -184,7 +185,6 @@ class Kept:
     """What has been found so far, a row for each prompt and seed that something was selected for."""
 
     bench: Bench
-    out: Path
     pairs: PairFile | None
     judge: Reward | None
     images: list[Tensor] = field(default_factory=list)
@@ -194,15 +194,16 @@ class Kept:
     scores: list[Tensor] = field(default_factory=list)  # (N,) by the verifier
     reports: list[Tensor] = field(default_factory=list)  # (N,) by the judge, NaN where nothing was finished
     chosen: list[int] = field(default_factory=list)
+    strips: list[tuple[Selected, int]] = field(default_factory=list)
     met: int = 0
 
     def take(self, found: Selected) -> None:
         """One turn of the search."""
         for k in range(len(found.chosen)):
             prompt, seed = self.bench.prompts[self.met], self.bench.seeds[self.met]
-            if self.met < STRIPS:
-                write_strip(self.out / "strips" / f"{self.met:06d}.png", found, k)
             self.met += 1
+            if self.met <= STRIPS:
+                self.strips.append((found, k))
             if found.chosen[k] < 0:
                 continue
             self.images.append(found.images[k])
@@ -225,6 +226,11 @@ class Kept:
         values[finished] = score_checked(self.judge, pictures, [prompt] * len(finished)).cpu()
         return values
 
+    def write_strips(self, folder: Path) -> None:
+        """The paths of the first prompts, a picture each."""
+        for number, (found, k) in enumerate(self.strips):
+            write_strip(folder / f"{number:06d}.png", found, k)
+
     def require_some(self, ledger: Ledger) -> None:
         """Raise TastemakerError, with the commonest reason, where nothing was selected for any prompt."""
         if not self.images:
@@ -238,9 +244,9 @@ def _number(value: float) -> float | None:
     return None if value != value else round(value, 4)
 
 
-def calibrate_to_folder(request: Request, out: Path) -> Path:
+def calibrate_to_folder(request: Request, out: Path, settings: Sequence[str] = ()) -> Path:
     """Measure from which step on previews foretell the end, and write calibration.json."""
-    bench, ledger = opened("calibrate", request), Ledger()
+    bench, ledger = opened("calibrate", request, settings), Ledger()
     found = calibrate.calibrate(
         bench.generator, bench.verifier, bench.prompts, bench.seeds, bench.config, ledger, bench.plan, bench.guidance
     )

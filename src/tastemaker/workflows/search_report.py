@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 SHEET = 1600  # pixels, the longest side of a strip on the page
 
 
-def reported(bench: Bench, kept: Kept, ledger: Ledger, judge: Reward | None) -> dict[str, Any]:
-    """The figures of a search."""
+def reported(bench: Bench, kept: Kept, ledger: Ledger, judge: Reward | None, curve: bool) -> dict[str, Any]:
+    """The figures of a search. curve: the candidates are independent, so that fewer of them can be thought of."""
     result: dict[str, Any] = {
         "verifier": bench.verifier.name,
         "prompts": len(bench.prompts),
@@ -40,13 +40,13 @@ def reported(bench: Bench, kept: Kept, ledger: Ledger, judge: Reward | None) -> 
     }
     if judge is not None:
         result["report_by"] = judge.name
-        result |= by_judge(kept)
+        result |= by_judge(kept, curve)
     apart = kept_diversity(kept)
     return result | ({} if apart is None else {"diversity_of_the_kept": apart})
 
 
-def by_judge(kept: Kept) -> dict[str, Any]:
-    """The judge's mean of the kept pictures, and where all candidates were finished its curve over their number."""
+def by_judge(kept: Kept, curve: bool) -> dict[str, Any]:
+    """The judge's mean of the kept pictures, against candidate 0, and its curve over the number of candidates."""
     texts = [p.text for p in kept.prompts]
     report = torch.stack(kept.reports)
     own = report[torch.arange(len(report)), torch.tensor(kept.chosen)]
@@ -55,7 +55,7 @@ def by_judge(kept: Kept) -> dict[str, Any]:
     out: dict[str, Any] = {"report": bootstrap_mean(own, texts)}
     if not report[:, 0].isnan().any():
         out["report_minus_plain"] = paired_difference(own, report[:, 0], texts)
-    if not report.isnan().any() and report.shape[1] > 1:
+    if curve and not report.isnan().any() and report.shape[1] > 1:
         reports = reports_of(torch.stack(kept.scores), report)
         peak = peak_of(reports)
         out["n_curve"] = {str(n): value for n, value in curve_of(reports).items()}
