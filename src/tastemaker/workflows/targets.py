@@ -148,6 +148,7 @@ def search_targets(
         rows.append(row(generator, wishes[k], judges, means[k], found, second))
     report = {"model": model, "rewards": [r.name for r in judges], "prompts": [len(first), len(second)]}
     settled(rows)
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "front.json", report | {"candidates": len(wishes), "front": rows})
     print_front(rows, [r.name for r in judges], len(second))
     return out / "front.json"
