@@ -1,0 +1,248 @@
+"""What the parts of miro.py share: the scored pictures, the runs from nothing with looks on the way, what they draw.
+
+Every run sees the same pictures of the noisy world in 64 x 64, scored once; its flow draws 32 x 32 behind tiny-flow's
+decoder, which is not trained. Runs of one seed begin with the same weights and see the same batches. Letters:
+P prompts, K pictures of a prompt, J judges, T looks, V kinds of captions, N pictures, R rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tastemaker.algorithms import miro
+from tastemaker.algorithms.optimise import TrainingState, begin
+from tastemaker.data.bins import Bins, levels_of, make_bins
+from tastemaker.data.scored_set import ScoredSet
+from tastemaker.encoders.protocol import extract
+from tastemaker.encoders.table import load_encoder
+from tastemaker.encoders.words import Vocabulary
+from tastemaker.generators.networks import NetworkConfig
+from tastemaker.generators.reward_targets import with_null_condition
+from tastemaker.generators.tiny_flow import TinyFlow, load_tiny_flow
+from tastemaker.generators.tiny_miro import TinyMiro
+from tastemaker.picture_bytes import as_bytes, from_bytes
+from tastemaker.protocols import Reward
+from tastemaker.records import Prompt, StepRecord
+from tastemaker.rewards.table import load_rewards
+from tastemaker.sampling import sample_batches, score
+from tastemaker.weights import shipped
+from tastemaker.workflows.files import write_json
+from tastemaker.workflows.follow import follow
+from tastemaker.workflows.load import load_generator
+from tastemaker.workflows.miro import labelled, scale_of
+from tastemaker.workflows.runs import open_run
+from tastemaker.workflows.scored import WorldSource, kept_set
+from tastemaker.workflows.train import evaluating
+from tastemaker.world.check import WorldCheck
+from tastemaker.world.dataset import noisy_world
+from tastemaker.world.grammar import evaluation_prompts, vocabulary
+
+from .simulated_pool import stored
+
+COMMAND = "python -m evidence.miro"
+REWARDS = ("preference", "alignment", "sharpness", "harmony")
+CHECK = "check"  # the world's own, which no run is told
+WORLD = 51_000  # seed of the pictures
+SPACE = "efficientnet-lite0"  # held out: no reward looks at pictures through it
+WORDS = 12
+BASELINE_GUIDANCE = 2.0  # tiny-flow's own
+
+
+@dataclass(frozen=True)
+class Scale:
+    """steps, batch_size of each run; pictures that are scored; per_task prompts of each of six tasks; each: pictures
+    of a prompt at the end; most: of best-of-N."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    pictures: int = 24_000
+    steps: int = 6000
+    batch_size: int = 32
+    width: int = 128
+    depth: int = 4
+    looks: int = 8
+    per_task: int = 16
+    each: int = 4
+    most: int = 128
+    compile: bool = True
+
+
+QUICK = Scale((0,), 256, 12, 8, width=32, depth=1, looks=3, per_task=2, each=2, most=8, compile=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its settings, and the rewards that it is told."""
+
+    name: str
+    config: miro.Config
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lab:
+    """cache: pictures and runs. partial: a row for each finished run."""
+
+    cache: Path
+    partial: Path
+    scale: Scale = Scale()
+
+    @property
+    def seeds_of_ablations(self) -> tuple[int, ...]:
+        return self.scale.seeds[:1]
+
+    @cached_property
+    def judges(self) -> list[Reward]:
+        return [*load_rewards(REWARDS), WorldCheck()]
+
+    @cached_property
+    def scored(self) -> ScoredSet:
+        source = WorldSource(noisy_world(WORLD, 64), self.scale.pictures, True, self.judges[:-1])
+        return kept_set(self.cache / "pictures", source)
+
+    @cached_property
+    def bins(self) -> list[Bins]:
+        pooled = self.scored.scores.flatten(0, 1)  # (V N, R)
+        return [make_bins(n, p, column) for (n, p), column in zip(self.scored.rewards.items(), pooled.T)]
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """(V, N, R)."""
+        return levels_of(self.bins, self.scored.scores)
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        return evaluation_prompts(self.scale.per_task, seed=WORLD)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Of the pictures at the end."""
+        return [p.text for p in self.prompts for _ in range(self.scale.each)]
+
+    def config(self, seed: int, **more: Any) -> miro.Config:
+        scale = self.scale
+        sizes = {"steps": scale.steps, "batch_size": scale.batch_size, "width": scale.width, "depth": scale.depth}
+        return miro.Config(model="none", seed=seed, compile=scale.compile, **sizes, **more)
+
+    def run(self, kind: str, seed: int) -> Run:
+        """kind: baseline, miro, filtered, one of REWARDS alone, or the first two with `-synthetic`."""
+        name, _, captions = kind.partition("-")
+        share = 0.5 if captions else 0.0
+        told = REWARDS if name == "miro" else (name,) if name in REWARDS else ()
+        config = self.config(seed, synthetic=share, keep_share=0.25 if name == "filtered" else 1.0)
+        return Run(f"{kind}-{seed}", config, told)
+
+    def fresh(self, run: Run) -> TinyFlow:
+        shape = NetworkConfig(32, 4, self.scale.width, self.scale.depth, self.scale.width // 32)
+        flow = TinyFlow.new(shape, Vocabulary(vocabulary(), WORDS), run.config.seed)
+        flow.decoder.load_state_dict(load_tiny_flow(shipped("tiny-flow")).decoder.state_dict())
+        flow.decoder.requires_grad_(False)
+        if not run.told:
+            return flow
+        columns = [REWARDS.index(name) for name in run.told]
+        scale = scale_of([self.bins[k] for k in columns], self.levels[..., columns])
+        return TinyMiro.begun(flow, scale, run.config.seed)
+
+    def look_steps(self) -> list[int]:
+        """T steps, evenly in their logarithm from 1/40 of a run to its end."""
+        spaced = torch.logspace(-torch.tensor(40.0).log10().item(), 0, self.scale.looks, dtype=torch.float64)
+        return sorted({max(1, round(float(share) * self.scale.steps)) for share in spaced})
+
+    def trained(self, run: Run) -> dict[str, Tensor]:
+        """`steps` (T,) and `scores` (T, P, J) of a run with its own targets; `unasked` where nothing is asked of a
+        generator that is told rewards. Goes on where the run was cut."""
+        folder = self.cache / run.name
+        if not (folder / "model.safetensors").is_file():
+            generator = self.fresh(run)
+            begun = folder if (folder / "config.yaml").is_file() else None
+            out = open_run(run.config, None if begun else folder, begun)
+            state = begin(generator.parts, run.config.optimiser, generator.hidden)
+            out.restore(state)
+            data = labelled(self.scored, self.levels, run.told, run.config)
+            records = miro.train(generator, data, run.config, state)
+            follow(out, self.looked(records, generator, state, folder), state, run.config.steps)
+            with state.ema_weights():
+                generator.save(folder)
+            write_json(self.partial / f"miro-{run.name}.json", self.row_of(run))
+        looks = [load_file(folder / f"look-{step}.safetensors") for step in self.look_steps()]
+        found = {name: torch.stack([look[name] for look in looks]) for name in looks[0]}
+        return {"steps": torch.tensor(self.look_steps()), **found}
+
+    def row_of(self, run: Run) -> dict[str, Any]:
+        """What is written down of a finished run: every judge's mean at the last look."""
+        last = load_file(self.cache / run.name / f"look-{self.look_steps()[-1]}.safetensors")
+        names = (*REWARDS, CHECK)
+        means = {kind: dict(zip(names, v.nanmean(0).tolist())) for kind, v in last.items()}
+        return {"run": run.name, "told": list(run.told), "steps": run.config.steps, "means": means}
+
+    def looked(
+        self, records: Iterable[StepRecord], generator: TinyFlow, state: TrainingState, folder: Path
+    ) -> Iterator[StepRecord]:
+        for record in records:
+            if record.step in self.look_steps():
+                with state.ema_weights(), evaluating(generator.network):
+                    found = {"scores": self.judged(generator, 1)}
+                    if isinstance(generator, TinyMiro):
+                        found["unasked"] = self.judged(unasked(generator), 1)
+                save_file(found, folder / f"look-{record.step}.safetensors")
+            yield record
+
+    def judged(self, generator: Any, each: int) -> Tensor:
+        """(P each, J)."""
+        return score(self.judges, from_bytes(self.pictures(generator, each)), self.repeated(each))
+
+    def repeated(self, each: int) -> list[Prompt]:
+        return [p for p in self.prompts for _ in range(each)]
+
+    def pictures(self, generator: Any, each: int) -> Tensor:
+        """(P each, 3, H, W) uint8; picture k of a prompt has the same seed for every generator."""
+        prompts = self.repeated(each)
+        with torch.no_grad():
+            parts = sample_batches(generator, prompts, [7_000_000 + k for k in range(len(prompts))], batch=32)
+            return torch.cat([as_bytes(part) for part in parts])
+
+    def finale(self, name: str, generator: Any = None) -> dict[str, Tensor]:
+        """What a finished run draws at the end: `scores` (P K, J) and `features` (P K, D) in the space held out."""
+
+        def make() -> dict[str, Tensor]:
+            made = load_generator(str(self.cache / name)) if generator is None else generator
+            images = self.pictures(made, self.scale.each)
+            features = extract(load_encoder(SPACE), from_bytes(images).split(16))
+            return {
+                "scores": score(self.judges, from_bytes(images), self.repeated(self.scale.each)),
+                "features": features,
+            }
+
+        return stored(self.cache / f"finale-{name}.safetensors", make)
+
+    def finales(self, kind: str, seeds: Sequence[int] | None = None) -> list[dict[str, Tensor]]:
+        """Of every seed's run, trained now if it is not."""
+        found = []
+        for seed in self.scale.seeds if seeds is None else seeds:
+            self.trained(self.run(kind, seed))
+            found.append(self.finale(f"{kind}-{seed}"))
+        return found
+
+
+def unasked(generator: TinyMiro) -> TinyMiro:
+    """The same generator with nothing asked, guided by the caption alone as the baseline is, and as strongly."""
+    nothing = torch.full_like(generator.positive, float("nan"))
+    made = generator.asking(nothing, nothing, with_null_condition)
+    made.guidance = BASELINE_GUIDANCE
+    return made
+
+
+def column(name: str) -> int:
+    return (*REWARDS, CHECK).index(name)
+
+
+def mean_scores(runs: Sequence[dict[str, Tensor]]) -> Tensor:
+    """(P K, J): the mean over seeds."""
+    return torch.stack([one["scores"] for one in runs]).mean(0)

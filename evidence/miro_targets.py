@@ -1,0 +1,58 @@
+"""miro.py, third part, exploratory, one seed: what is asked for and what is drawn. One reward's target goes from 0 to
+1 while the others keep the model's own; and a front of targets, searched on some prompts and measured on others.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from tastemaker.evaluation.intervals import bootstrap_mean, paired_difference
+from tastemaker.workflows.load import load_generator
+from tastemaker.workflows.targets import search_targets
+
+from .miro_lab import CHECK, COMMAND, REWARDS, Lab, column
+from .rows import row
+
+LEVELS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)  # the paper's
+
+
+def rows(lab: Lab) -> list[dict[str, Any]]:
+    return [*(swept(lab, name) for name in REWARDS), searched(lab)]
+
+
+def swept(lab: Lab, name: str) -> dict[str, Any]:
+    """The reward at target 1 less at target 0, in its standard deviation at 0.5; beside it every judge at every
+    target."""
+    lab.trained(lab.run("miro", 0))
+    generator: Any = load_generator(str(lab.cache / "miro-0"))
+    levels = LEVELS if lab.scale.looks > 3 else (0.0, 0.5, 1.0)
+    found = {}
+    for level in levels:
+        target = generator.positive.clone()
+        target[column(name)] = level
+        found[level] = lab.finale(
+            f"sweep-{name}-{level}".replace(".", "_"), generator.asking(target, generator.negative)
+        )
+    scores = {level: one["scores"] for level, one in found.items()}
+    ends = [scores[level][:, column(name)] / scores[0.5][:, column(name)].std() for level in (1.0, 0.0)]
+    means = {str(k): {n: float(v[:, column(n)].nanmean()) for n in (*REWARDS, CHECK)} for k, v in scores.items()}
+    value = paired_difference(*ends, lab.texts)
+    return row(f"target_sweep_{name}", value, [value.value], [0], COMMAND, None, {"means": means},
+               unit="standard deviations, target 1 less target 0")  # fmt: skip
+
+
+def searched(lab: Lab) -> dict[str, Any]:
+    """How many of the kept targets are on the front of the prompts that were not searched on."""
+    lab.trained(lab.run("miro", 0))
+    words = [p.text for p in lab.prompts]
+    model, names = str(lab.cache / "miro-0"), list(REWARDS)
+    out = lab.cache / "targets"
+    if not (out / "front.json").is_file():
+        search_targets(model, names, words, None, 12 if lab.scale.looks > 3 else 2, out)
+    found = json.loads((out / "front.json").read_text())["front"]
+    on = torch.tensor([float(one["on_front"]) for one in found])
+    value = bootstrap_mean(on.repeat(2) if len(on) == 1 else on, list(range(max(2, len(on)))))
+    return row("targets_still_on_front", value, [value.value], [0], COMMAND, None, {"front": found})
