@@ -61,7 +61,8 @@ def new_judge(config: Config) -> Any:
         raise TastemakerError(f"expected base=tiny-clip[:PATH] or base=vlm:FOLDER, got '{config.base}'")
     if config.recipe == "parm++":
         raise TastemakerError("words and regions at fault are heads of tiny-judge; with base=vlm give recipe=parm")
-    from ..rewards.vlm import load_vlm, student_of
+    from ..rewards.vlm import load_vlm
+    from ..rewards.vlm_adapter import student_of
 
     return student_of(load_vlm(path), config.lora_rank, config.seed)
 

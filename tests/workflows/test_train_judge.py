@@ -1,0 +1,134 @@
+"""`tastemaker train judge`: rows of a generator's own paths, of a file, resumed, and a judge that loads."""
+
+import json
+
+import pytest
+import torch
+from small import tiny_clip, tiny_flow, tiny_masked
+from test_commands import refused
+
+import tastemaker as tm
+from tastemaker.algorithms.judge import Config
+from tastemaker.cli.main import main
+from tastemaker.data.images import save_image
+from tastemaker.data.judgements import Judgement, read_judgements, write_judgements
+from tastemaker.records import Prompt
+from tastemaker.weights import shipped
+from tastemaker.workflows.judge_rows import RECIPES, correct, drawn_rows, judge_prompts
+from tastemaker.world.dataset import clean_world
+from tastemaker.world.grammar import evaluation_prompts
+
+SHIPPED = pytest.mark.skipif(not shipped("detector-a").is_file(), reason="the shipped weights are not there")
+QUICK = ["prompts=8", "per_prompt=2", "steps=4", "batch_size=8", "validate_every=2", "members=2", "width=32",
+         "depth=1", "validation_share=0.25"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge")
+    tiny_clip().write(folder / "clip.safetensors")
+    tiny_masked().save(folder / "masked")
+    tiny_flow().save(folder / "flow")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(home, monkeypatch):
+    monkeypatch.chdir(home)
+
+
+def train(*words):
+    return main(["train", "judge", "base=tiny-clip:clip.safetensors", *QUICK, *words])
+
+
+@SHIPPED
+@pytest.mark.parametrize("model", ["masked", "flow"])
+def test_a_judge_of_own_paths_loads_as_a_verifier(model, home):
+    more = "export=exported" if model == "masked" else "recipe=parm"
+    assert train(f"model={model}", more, "--out", f"of-{model}") == 0
+    result = json.loads((home / f"of-{model}" / "result.json").read_text())
+    assert {"score_accuracy", "clear_accuracy", "potential_accuracy"} <= set(result["validation"])
+    assert 0.5 <= result["validation"]["score_base_rate"] <= 1
+    judge = tm.load_reward(f"judge:of-{model}")
+    assert judge.score(torch.rand(2, 3, 16, 16), [Prompt("a photo of a cat")] * 2).shape == (2,)
+    if model == "masked":
+        rows = read_judgements(home / "exported" / "parm.json")
+        assert {r.task for r in rows} == {"clear", "potential"} and len(rows[-1].turns) in (1, 2)
+        assert {r.task for r in read_judgements(home / "exported" / "orm.json")} == {"score"}
+
+
+@SHIPPED
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_rows_are_labelled_as_the_recipe_says(recipe):
+    config = Config(recipe=recipe, prompts=4, per_prompt=3, rollouts=2)
+    prompts = judge_prompts(config)
+    rows = drawn_rows(tiny_masked(), prompts, config, 8, 12)
+    count = torch.bincount(rows.question, minlength=3).tolist()
+    assert count == {"orm": [12, 0, 0], "prm": [0, 0, 12]}.get(recipe, [12, 24, 12])
+    if recipe.startswith("parm"):
+        assert rows.answer[rows.question == 1].float().mean() == 0.5
+        ends, later = rows.take((rows.question == 0).nonzero()[:, 0]), rows.take((rows.question == 2).nonzero()[:, 0])
+        assert torch.equal(ends.answer, correct(ends.images, ends.prompts))
+        by_prompt = {p.text: [] for p in ends.prompts}
+        for p, a in zip(ends.prompts, ends.answer.tolist()):
+            by_prompt[p.text].append(a)
+        for p, a in zip(later.prompts, later.answer.tolist()):
+            assert a in by_prompt[p.text]
+        wrong = ends.take((~ends.answer).nonzero()[:, 0])
+        assert (wrong.words.max(1).values == 1).all() and (wrong.places.max(1).values == 1).all()
+
+
+def test_prompts_are_not_those_of_the_evaluation():
+    found = judge_prompts(Config(prompts=200))
+    kept = {p.text for p in evaluation_prompts(50) if p.spec["tag"] != "single_object"}
+    assert len({p.text for p in found}) == 200 and not kept & {p.text for p in found}
+
+
+@SHIPPED
+def test_the_check_labels_clean_scenes_right_and_swapped_ones_wrong():
+    pictures, prompts = zip(*(clean_world(3)[k] for k in range(24)))
+    images = (torch.stack(pictures) * 255).byte()
+    assert correct(images, prompts).float().mean() > 0.9
+    assert correct(images, prompts[1:] + prompts[:1]).float().mean() < 0.3
+
+
+@SHIPPED
+def test_a_cut_run_goes_on_bit_for_bit(home):
+    assert train("model=masked", "--out", "whole") == 0
+    assert train("model=masked", "steps=2", "optimiser.cosine_steps=1500", "--out", "cut") == 0
+    text = (home / "cut" / "config.yaml").read_text()
+    (home / "cut" / "config.yaml").write_text(text.replace("steps: 2\n", "steps: 4\n", 1))
+    assert main(["train", "judge", "--resume", "cut"]) == 0
+    files = [(home / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    one, other = (tm.load_reward(f"judge:{name}") for name in ("whole", "cut"))
+    images, prompts = torch.rand(2, 3, 16, 16), [Prompt("a photo of a cat")] * 2
+    assert torch.equal(one.score(images, prompts), other.score(images, prompts)) and len(files[0]) > 1000
+
+
+def test_a_file_of_yes_and_no_trains_too(home, capsys):
+    rows = []
+    for k in range(24):
+        image = home / "given" / f"{k}.png"
+        save_image(torch.full((3, 16, 16), 0.9 if k % 2 else 0.1), image)
+        prompt = Prompt(f"a photo of a {('cat', 'dog', 'key', 'car', 'cup', 'fish')[k % 6]}")
+        rows.append(Judgement(image, prompt, "score", (("Is it?", "Yes" if k % 2 else "No"),)))
+    write_judgements(rows, home / "given" / "orm.json")
+    assert train("recipe=orm", "validation_share=0.4", "--data", "given/orm.json", "--out", "of-file") == 0
+    result = json.loads((home / "of-file" / "result.json").read_text())
+    assert set(result["validation"]) == {"validation_loss", "score_accuracy", "score_base_rate"}
+    given = ["base=tiny-clip:clip.safetensors", "recipe=prm", "--data", "given/orm.json", "--out", "none"]
+    said = refused(capsys, "train", "judge", *given)
+    assert "holds 0 rows for recipe=prm" in said
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["base=gpt", "--out", "x"], "expected base=tiny-clip[:PATH] or base=vlm:FOLDER"),
+        (["base=vlm:none", "--out", "x"], "with base=vlm give recipe=parm"),
+        (["recipe=vote", "--out", "x"], "unknown recipe 'vote'"),
+        (["base=vlm:none", "recipe=parm", "--out", "x"], "expected config.json"),
+    ],
+)
+def test_bad_input_is_one_sentence(words, sentence, capsys):
+    assert sentence in refused(capsys, "train", "judge", *words)
