@@ -62,6 +62,16 @@ def test_each_level_is_dropped_as_often_as_it_is_asked():
     assert kinds.float().mean() == pytest.approx(0.3, abs=0.02) and set(kinds.tolist()) == {0, 1}
 
 
+def test_half_of_the_dropped_captions_take_their_levels_with_them():
+    data, made = labelled(), generator()
+    config = Config(caption_dropout=0.5, reward_dropout=0.0, all_rewards_dropout=0.0)
+    caches = [conditions(made, data, config, step, 4)[0].cache for step in range(250)]
+    silent = torch.cat([~c["words"].any(1) for c in caches])
+    bare = torch.cat([c["levels"].isnan().all(1) for c in caches])
+    assert silent.float().mean() == pytest.approx(0.5, abs=0.06) and not (bare & ~silent).any()
+    assert bare[silent].float().mean() == pytest.approx(0.5, abs=0.08)
+
+
 def test_filtering_keeps_the_best_by_mean_level_and_never_one_without_scores():
     assert mean_level(LEVELS)[0].nan_to_num(-1).tolist() == [0.25, 1.0, 0.75, -1, 0.25]
     assert filtered_rows(LEVELS, 0.5).tolist() == [1, 2]  # of four that have a score

@@ -150,6 +150,12 @@ def reward_drop(seed: int, step: int, count: int, rewards: int, each: float, tog
     return torch.from_numpy((draws[:, :-1] < each) | (draws[:, -1:] < together))
 
 
+def without_anything(seed: int, step: int, count: int) -> Tensor:
+    """(B,) bool: which rows, should their caption be dropped, lose all levels with it. Half of them: guidance by the
+    caption alone needs a condition that asks nothing, and guidance by levels needs levels without a caption."""
+    return torch.from_numpy(stream(seed, step=step, purpose="null condition").random(count) < 0.5)
+
+
 def caption_kind(seed: int, step: int, count: int, share: float) -> Tensor:
     """(B,) int64: 1 where a step takes the synthetic caption."""
     return torch.from_numpy(stream(seed, step=step, purpose="caption kind").random(count) < share).long()
@@ -198,5 +204,6 @@ def conditions(generator: Any, data: Labelled, config: Config, step: int, count:
         return generator.caption_condition(captions, drop), weights
     shares = config.reward_dropout, config.all_rewards_dropout
     left_out = own(reward_drop(config.seed, step, count, levels.shape[1], *shares))
-    levels = torch.where(left_out, float("nan"), levels)
+    bare = drop & own(without_anything(config.seed, step, count))
+    levels = torch.where(left_out | bare[:, None], float("nan"), levels)
     return generator.caption_condition(captions, drop, levels), weights
