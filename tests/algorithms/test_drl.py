@@ -331,7 +331,7 @@ def test_what_cannot_be_is_refused():
         Config(integrator="heun")
     with pytest.raises(TastemakerError, match="a preset among theory, default, quick, got strong"):
         Config(preset="strong")
-    with pytest.raises(TastemakerError, match="a weighting among data, path, got even"):
+    with pytest.raises(TastemakerError, match="a weighting among data, velocity, path, got even"):
         Config(weighting="even")
     with pytest.raises(TastemakerError, match="no prompts"):
         run(Redness(), prompts=[])

@@ -210,9 +210,13 @@ def require_memoryless(plan: Plan, tolerance: float = 0.01) -> None:
 
 
 def adjoints(scheme: Scheme, velocity: Velocity, states: Sequence[Tensor], last: Tensor) -> list[Tensor]:
-    """a_0 .. a_T, each (B, ...): `last` is a_T = -lambda grad r(x_T), velocity the base's, states x_0 .. x_T."""
+    """a_0 .. a_T, each (B, ...): `last` is a_T = -lambda grad r(x_T), velocity the base's, states x_0 .. x_T. Those of
+    steps before the first that is trained are not needed, and zeros."""
     found = [last]
     for k in reversed(range(len(states) - 1)):
+        if k < scheme.trained[0]:
+            found.append(torch.zeros_like(last))
+            continue
         t, s = (last.new_full((len(last),), scheme.times[i]) for i in (k, k + 1))
         found.append(scheme.back(velocity, states[k], states[k + 1], t, s, found[-1]))
     return found[::-1]
