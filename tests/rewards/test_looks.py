@@ -25,11 +25,19 @@ def test_a_copy_depends_on_its_own_picture_alone():
 
 def test_noise_has_its_width_and_a_shift_moves_pixels():
     images = torch.full((1, 3, 64, 64), 0.5)
-    (noisy,) = Looks(1, noise=0.1, shift=0.0).copies(images)
+    (noisy,) = Looks(1, noise=0.1, shift=0.0, tint=0.0).copies(images)
     assert float((noisy - images).std()) == pytest.approx(0.1, rel=0.05)
     ramp = torch.linspace(0, 1, 65)[:64].expand(1, 3, 64, 64).contiguous()
-    moves = {round(float((moved - ramp)[0, 0, 32, 32] * 64)) for moved in Looks(40, noise=0.0).copies(ramp)}
+    moves = {round(float((moved - ramp)[0, 0, 32, 32] * 64)) for moved in Looks(40, noise=0.0, tint=0.0).copies(ramp)}
     assert moves <= set(range(-3, 4)) and len(moves) >= 5  # 0.05 of 64 pixels, to both sides
+
+
+def test_a_tint_moves_whole_channels():
+    images = torch.rand(200, 3, 4, 4)
+    (tinted,) = Looks(1, noise=0.0, shift=0.0, tint=0.2).copies(images)
+    moved = tinted - images
+    torch.testing.assert_close(moved, moved[..., :1, :1].expand_as(moved), rtol=0, atol=1e-6)
+    assert float(moved[..., 0, 0].std()) == pytest.approx(0.2, rel=0.1)
 
 
 def test_the_gradient_is_that_of_the_mean_over_copies():
@@ -40,7 +48,7 @@ def test_the_gradient_is_that_of_the_mean_over_copies():
     torch.testing.assert_close(gradient, weights)
 
 
-@pytest.mark.parametrize("wrong", [{"count": -1}, {"noise": -0.1}, {"shift": 1.0}])
+@pytest.mark.parametrize("wrong", [{"count": -1}, {"noise": -0.1}, {"shift": 1.0}, {"tint": -1.0}])
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(TastemakerError, match="expected"):
         Looks(**wrong)

@@ -65,12 +65,14 @@ class Config:
     real_through_decoder: bool = False
     """real pictures are encoded and decoded first, so that what the decoder leaves cannot tell the two apart"""
     looks: int = 0
-    """copies of a picture, shifted and with noise, that the logit is a mean over, one of which the head learns from;
-    0: the picture as it is, the published form"""
+    """copies of a picture, shifted, tinted and with noise, that the logit is a mean over; the head learns from one of
+    them; 0: the picture as it is, the published form"""
     look_noise: float = 0.05
     """standard deviation of a copy's noise, of pixels in [0, 1]"""
     look_shift: float = 0.05
     """the farthest that a copy is shifted, as a share of the sides"""
+    look_tint: float = 0.15
+    """standard deviation of what each channel of a copy is moved by as a whole"""
     prompts: str = ""
     """a prompt file for the generated pictures; empty: the real pictures' own captions or classes"""
     guidance: float = 1.0

@@ -210,8 +210,8 @@ def require_memoryless(plan: Plan, tolerance: float = 0.01) -> None:
 
 
 def adjoints(scheme: Scheme, velocity: Velocity, states: Sequence[Tensor], last: Tensor) -> list[Tensor]:
-    """a_0 .. a_T, each (B, ...): `last` is a_T = -lambda grad r(x_T), velocity the base's, states x_0 .. x_T. Those of
-    steps before the first that is trained are not needed, and zeros."""
+    """a_0 .. a_T, each (B, ...): `last` is a_T = -lambda grad r(x_T), velocity the base's, states x_0 .. x_T. None
+    is needed before the first step that is trained, and they are 0."""
     found = [last]
     for k in reversed(range(len(states) - 1)):
         if k < scheme.trained[0]:

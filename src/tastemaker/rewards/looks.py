@@ -1,10 +1,10 @@
-"""Several looks at a picture: copies of it, shifted a little and with noise, that a reward is averaged over.
+"""Several looks at a picture: copies of it, shifted, tinted and with noise, that a reward is averaged over.
 
 A network on frozen features has a gradient that differs from picture to picture in detail that means nothing. The
-mean over shifted and noisy copies is the gradient of a smoother function (Smilkov et al. 2017, SmoothGrad, arXiv
+mean over changed copies is the gradient of a smoother function (Smilkov et al. 2017, SmoothGrad, arXiv
 1706.03825), and a discriminator that learned from such copies cannot go by detail below the noise (Zhao et al. 2020,
-differentiable augmentation, arXiv 2006.10738). docs/discriminator.md says what that is worth to DRL.
-Letters: B pictures, H W.
+differentiable augmentation, arXiv 2006.10738), nor by a tint that every picture could take.
+docs/discriminator.md says what that is worth to DRL. Letters: B pictures, H W.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from ..randomness import stream
 
 @dataclass(frozen=True)
 class Looks:
-    """count: copies of each picture, 0 for the picture as it is; noise: standard deviation, of pixels in [0, 1];
-    shift: the farthest, as a share of the sides."""
+    """count: copies of each picture, 0 for the picture as it is; shift: the farthest, as a share of the sides; noise,
+    and tint, by which a channel is moved as a whole: standard deviations, of pixels in [0, 1]."""
 
     count: int = 0
     noise: float = 0.05
     shift: float = 0.05
+    tint: float = 0.15
 
     def __post_init__(self) -> None:
         expect(self.count >= 0, "a count of looks of at least 0", self.count)
-        expect(self.noise >= 0 and 0 <= self.shift < 1, "noise of at least 0 and shift in [0, 1)", self.noise)
+        expect(min(self.noise, self.tint) >= 0, "noise and tint of at least 0", min(self.noise, self.tint))
+        expect(0 <= self.shift < 1, "a shift in [0, 1)", self.shift)
 
     def copies(self, images: Tensor) -> Iterator[Tensor]:
-        """(B, 3, H, W) in [0, 1] -> `count` times the same shape, beyond [0, 1] by the noise; or the pictures, once.
+        """(B, 3, H, W) in [0, 1] -> `count` times the same shape, past [0, 1] by noise and tint; or themselves, once.
 
         A copy depends on the picture's own bytes and on nothing else, so a picture has one score in any batch.
         """
@@ -55,7 +57,8 @@ class Looks:
         starts = [[int(draw.integers(2 * m + 1)) for m in most] for draw in draws]
         moved = torch.stack([w[:, y : y + height, x : x + width] for w, (y, x) in zip(wide, starts)])
         noise = np.stack([draw.standard_normal(images.shape[1:], np.float32) for draw in draws])
-        return moved + self.noise * torch.from_numpy(noise).to(images)
+        tint = np.stack([draw.standard_normal((3, 1, 1), np.float32) for draw in draws])
+        return moved + torch.from_numpy(self.noise * noise + self.tint * tint).to(images)
 
 
 ONE = Looks()  # the picture as it is

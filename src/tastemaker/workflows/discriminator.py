@@ -220,7 +220,7 @@ def reals(bench: Bench, places: Sequence[int]) -> Tensor:
 
 
 def looks_of(config: Config) -> Looks:
-    return Looks(config.looks, config.look_noise, config.look_shift)
+    return Looks(config.looks, config.look_noise, config.look_shift, config.look_tint)
 
 
 @torch.no_grad()
