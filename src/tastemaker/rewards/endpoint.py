@@ -103,7 +103,7 @@ class Endpoint:
         """The likeliest answer of at most `most` tokens to each, and why there is none."""
         jobs = zip(map(as_url, images.detach().cpu()), questions)
         with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(lambda job: self.text(*job, most), jobs))
+            return list(pool.map(lambda job: self.text(job[0], job[1], most), jobs))
 
     def text(self, picture: str, question: str | Turns, most: int) -> tuple[str, str]:
         asked = {"model": self.model, "messages": messages(picture, question), "max_tokens": most, "temperature": 0}

@@ -68,7 +68,7 @@ class LocalVlm(Asked):
     ):
         super().__init__(name, str(getattr(model.config, "_name_or_path", "")), preview)
         self.network, self.tokenizer, self.batch = model, tokenizer, batch
-        self.kind = KINDS[model.config.model_type](model.config, said)
+        self.kind: Any = KINDS[model.config.model_type](model.config, said)
         self.inner = getattr(model, "model", model)
         self.ids = {word: self._single(spelled) for word, spelled in SPELLINGS.items()}
         self._features: OrderedDict[str, Tensor] = OrderedDict()

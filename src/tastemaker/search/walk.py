@@ -139,7 +139,7 @@ class Walk:
         return torch.cat(parts)
 
     def _answer(self, question: str, images: Tensor, prompts: Sequence[Prompt], more: tuple) -> Tensor:
-        asked = _Question(self.verifier, question, more)
+        asked: Any = _Question(self.verifier, question, more)
         answers = self._computed(question, len(images), lambda: score_checked(asked, images, prompts).cpu())
         self._reasons(int(answers.isnan().sum()))
         return answers
