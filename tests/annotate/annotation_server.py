@@ -8,14 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin
+from server_process import ServerProcess, free_port
 from starlette.testclient import TestClient
 
 from tastemaker.annotate import people, store
@@ -100,41 +99,11 @@ def log_in(page, url, login):
     page.until("!location.pathname.startsWith('/login')")
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-class Server:
-    """`tastemaker annotate serve` in a process of its own, which can be killed and started again on the same port."""
+class Server(ServerProcess):
+    """`tastemaker annotate serve` of a database."""
 
     def __init__(self, database, *options):
-        self.database, self.options, self.port, self.process = str(database), options, free_port(), None
-        self.start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        words = [sys.executable, "-m", "tastemaker", "annotate", "serve", "--database", self.database]
-        words += ["--port", str(self.port), "--admin-password", PASSWORD, *self.options]
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.url}/health", timeout=1).read()
-                return
-            if self.process.poll() is not None:
-                raise RuntimeError(self.process.stderr.read().decode())
-            time.sleep(0.05)
-        raise RuntimeError("the server does not answer")
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process.stderr.close()
+        super().__init__("annotate", "serve", "--database", database, "--admin-password", PASSWORD, *options)
 
 
 @contextlib.contextmanager

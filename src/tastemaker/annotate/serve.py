@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import socket
 import sys
 from collections.abc import Mapping
 
 import uvicorn
 
-from ..errors import TastemakerError, expect
+from ..page_server import listen
 from .database import Database
 from .web.app import create_app
 from .web.state import Exporter
@@ -45,18 +44,3 @@ def serve(
         timeout_graceful_shutdown=5,
     )
     uvicorn.Server(settings).run(sockets=[place])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """An open door. Raises TastemakerError where the port is taken or the host is not this machine."""
-    expect(0 <= port < 65_536, "a port from 0 to 65535", port)
-    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-    place = socket.socket(kind)
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        place.bind((host, port))
-    except OSError as error:
-        place.close()
-        reason = error.strerror or error
-        raise TastemakerError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from error
-    return place

@@ -1,15 +1,7 @@
 // Small pieces that every page of work shares. No library, no request to anywhere else.
 
-export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...children.filter((c) => c !== null && c !== undefined));
-  return made;
-}
+import { element } from "/pages/element.js";
+export { element };
 
 export const letter = (place) => String.fromCharCode(65 + place);
 export const words = JSON.parse(document.getElementById("words").textContent);

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...errors import TastemakerError
+from ...page_server import json_body
 from ..leases import lease
 from ..projects import View
 from ..submit import Sent, answer, find_task
@@ -68,17 +69,6 @@ def progress(project: View, member: Row) -> dict[str, Any]:
     quota = project.settings.quota if member.quota is None else member.quota
     skips = max(0, project.settings.skip_limit - member.skips)
     return {"done": member.done, "quota": quota or None, "skips_left": skips, "status": member.status}
-
-
-async def json_body(request: Request) -> dict[str, Any]:
-    """Raises TastemakerError for anything but a JSON object."""
-    try:
-        body = await request.json()
-    except (ValueError, RecursionError) as error:  # also what is not UTF-8, or nested without end
-        raise TastemakerError("expected JSON") from error
-    if not isinstance(body, dict):
-        raise TastemakerError("expected a JSON object")
-    return body
 
 
 def sent_of(body: dict[str, Any]) -> Sent:

@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from ...page_server import STYLE, Shield
 from ..database import Database
 from ..log import APP
 from . import account, admin, exports, people_pages, reviewing, statistics_page, work
 from .answering import Answers
 from .replies import KNOWN, reply_to, said
-from .security import Shield
+from .security import longest_body
 from .state import ROOM, Exporter, State
 
 
@@ -40,9 +41,10 @@ def create_app(database: Database, secure: bool = False, exporters: Mapping[str,
     app.state.tastemaker = state
     for room in (work, account, reviewing, admin, people_pages, exports, statistics_page):
         app.include_router(room.pages)
+    app.mount("/pages", StaticFiles(directory=STYLE), name="pages")
     app.mount("/static", StaticFiles(directory=ROOM / "static"), name="static")
     app.add_middleware(Answers, state=state)
-    app.add_middleware(Shield)  # the outermost
+    app.add_middleware(Shield, longest=longest_body)  # the outermost
     _errors(app, state)
     return app
 

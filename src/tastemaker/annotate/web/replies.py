@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from ...errors import TastemakerError
+from ...page_server import TooLong
 from ..submit import Conflict, NotYours
-from .security import TooLong
 from .state import Forbidden, NoSession, State
 
 STATUS = {NotYours: 404, Conflict: 409, Forbidden: 403}

@@ -1,4 +1,4 @@
-"""Who may talk to the server: signed sessions, tokens against forged forms, limits, and headers for the browser."""
+"""Who may talk to the server: signed sessions, tokens against forged forms, and limits."""
 
 from __future__ import annotations
 
@@ -13,23 +13,12 @@ from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
+
+from ...page_server import MOST_JSON
 
 COOKIE = "tastemaker_session"
 HOURS = 12
-HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
-}
-_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-MOST_JSON = 256 * 1024  # bytes of an answer
 MOST_UPLOAD = 512 * 2**20  # bytes of an import
 MOST_READ = 10_000  # cookies whose signature is remembered
 
@@ -131,52 +120,6 @@ class LoginLimit:
         return self.seconds - (now - times[0]) if len(times) >= most else 0.0
 
 
-class Shield:
-    """ASGI: security headers on every answer, and an end to bodies that are too long."""
-
-    def __init__(self, app: Any):
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        most = MOST_UPLOAD if scope["path"].endswith("/import") else MOST_JSON
-        length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if not length.isdigit() or int(length) > most:
-            await self._refuse(scope, receive, send, most)
-            return
-        await self.app(scope, _counted(receive, most), _with_headers(send))
-
-    async def _refuse(self, scope: Any, receive: Any, send: Any, most: int) -> None:
-        answer = PlainTextResponse(f"expected at most {most >> 10} KiB", 413)
-        await answer(scope, receive, _with_headers(send))
-
-
-class TooLong(Exception):
-    """A body without an honest length."""
-
-
-def _counted(receive: Any, most: int) -> Any:
-    seen = 0
-
-    async def counted() -> Any:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
-            raise TooLong
-        return message
-
-    return counted
-
-
-def _with_headers(send: Any) -> Any:
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            own = message.get("headers", ())
-            named = {name for name, _ in own}
-            message["headers"] = [*own, *(pair for pair in _RAW if pair[0] not in named)]
-        await send(message)
-
-    return sending
+def longest_body(path: str) -> int:
+    """Bytes that may be sent to a path: pictures where items are imported, else an answer."""
+    return MOST_UPLOAD if path.endswith("/import") else MOST_JSON

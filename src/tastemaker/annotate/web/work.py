@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ...errors import TastemakerError
+from ...page_server import json_body
 from ..database import Assignment, Item
 from ..leases import hold
 from ..presets import CATEGORIES, MARKS, PICTURE_PROBLEMS, PROMPT_PROBLEMS, SCALES, SKIP_REASONS
 from ..projects import View, consent, guideline_text, membership
 from ..submit import NotYours, find_task, keep_part, undo
-from .answering import json_body, progress, sent_of
+from .answering import progress, sent_of
 from .state import Person, State, state_of
 
 AHEAD = 2  # tasks that a page holds: one to answer, one whose pictures load meanwhile
