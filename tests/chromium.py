@@ -17,6 +17,7 @@ KEYS = {  # name -> (code, virtual key, text)
     "Backspace": ("Backspace", 8, ""), "Delete": ("Delete", 46, ""),
     "ArrowLeft": ("ArrowLeft", 37, ""), "ArrowUp": ("ArrowUp", 38, ""),
     "ArrowRight": ("ArrowRight", 39, ""), "ArrowDown": ("ArrowDown", 40, ""), " ": ("Space", 32, " "),
+    "Home": ("Home", 36, ""), "End": ("End", 35, ""),
 }  # fmt: skip
 
 

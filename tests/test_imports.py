@@ -22,10 +22,11 @@ MAY = {
     "evaluation": WORKING,
     "report": set(),
     "annotate": {"data.pairs", "data.prompts"},
+    "studio": set(),
     "workflows": ROOMS - {"cli"},
     "cli": ROOMS,
 }
-TORCH_FREE = ("report", "annotate", "cli")
+TORCH_FREE = ("report", "annotate", "studio", "cli")
 
 
 def imports(path):

@@ -11,7 +11,20 @@ import typer
 
 from ..allocator import keep_freed_memory
 from ..errors import TastemakerError
-from . import annotate, demo, evaluate, models, report, sample, score, search, train, train_judge, trajectories
+from . import (
+    annotate,
+    demo,
+    evaluate,
+    models,
+    report,
+    sample,
+    score,
+    search,
+    studio,
+    train,
+    train_judge,
+    trajectories,
+)
 
 HEIRS = (train_judge, trajectories)  # importing them has added their commands to `train` and `search`
 
@@ -23,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, models, sample, score, report):
+for verb in (demo, models, sample, score, studio, report):
     app.command(verb.NAME)(verb.run)
 for group in (annotate, train, search, evaluate):
     app.add_typer(group.app, name=group.NAME)

@@ -35,8 +35,10 @@ def names(text: str) -> list[str]:
     return found
 
 
-def parse_targets(text: str) -> dict[str, float]:
-    """`preference=0.9,alignment=0.7` as numbers by name; nothing where the text is empty."""
+def parse_targets(text: str) -> dict[str, float] | None:
+    """`preference=0.9,alignment=0.7` as numbers by name; no names where the text is empty, None for `none`."""
+    if text.strip() == "none":
+        return None
     found: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")

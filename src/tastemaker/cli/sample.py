@@ -21,7 +21,9 @@ def run(
     guided_by: Annotated[str | None, Option(help="Steer by a reward's gradient, such as discriminator:RUN.")] = None,
     guided_scale: Annotated[float, Option(help="How strongly: what the reward is multiplied by.")] = 1.0,
     guided_after: Annotated[float, Option(help="From this time on; 0 is noise, 1 the picture.")] = 0.1,
-    targets: Annotated[str, Option(help="For a model told rewards: levels from 0 to 1, REWARD=0.9,REWARD=0.7.")] = "",
+    targets: Annotated[
+        str, Option(help="For a model told rewards: levels from 0 to 1, REWARD=0.9,REWARD=0.7; or none.")
+    ] = "",
     negative: Annotated[str, Option(help="Levels to be led away from, in the same form.")] = "",
     feasible: Annotated[bool, Option(help="Take the levels of the training picture nearest to the targets.")] = False,
     empty_negative: Annotated[bool, Option(help="No caption beside the negative; else the same one.")] = False,
@@ -33,5 +35,5 @@ def run(
     from ..workflows.targets import asker
 
     by = Steering(guided_by, guided_scale, guided_after) if guided_by else None
-    ask = asker(model, *wished) if any(wished) else None
+    ask = asker(model, *wished) if targets or any(wished) else None
     print(sample_to_folder(model, prompt or [], prompts, seeds, out, steps, guidance, batch, by, ask))

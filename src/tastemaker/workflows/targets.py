@@ -45,9 +45,10 @@ PER_TASK = 16  # prompts of each of the world's tasks, where none are given
 @dataclass(frozen=True)
 class Wish:
     """Levels in [0, 1] by reward. feasible: take those of the training picture that is nearest to the targets.
-    empty_negative: the other branch has no caption, as in MIRO's release; else the same one, as in its paper."""
+    empty_negative: the other branch has no caption, as in MIRO's release; else the same one, as in its paper.
+    targets None: nothing is asked."""
 
-    targets: Mapping[str, float] = field(default_factory=dict)
+    targets: Mapping[str, float] | None = field(default_factory=dict)
     negative: Mapping[str, float] = field(default_factory=dict)
     feasible: bool = False
     empty_negative: bool = False
@@ -64,8 +65,13 @@ def asked(generator: ToldRewards, wish: Wish) -> ToldRewards:
     """The generator with these targets. A reward without a target is not asked for, in neither branch; one with a
     target and no negative is led away from the model's own poorest level. Without any target the model's own count.
 
-    Raises UnknownName and TastemakerError as `target_vector` and `nearest_seen` do.
+    Raises UnknownName and TastemakerError as `target_vector` and `nearest_seen` do, and TastemakerError for a
+    negative or a feasible place of no wish.
     """
+    if wish.targets is None:
+        if wish.negative or wish.feasible:
+            raise TastemakerError("nothing is asked with targets 'none'; expected neither a negative nor feasible")
+        return unasked(generator)
     positive = target_vector(wish.targets, generator.rewards) if wish.targets else generator.positive
     if wish.feasible:
         positive = nearest_seen(positive, generator.scale.seen)
@@ -73,6 +79,12 @@ def asked(generator: ToldRewards, wish: Wish) -> ToldRewards:
     named = target_vector(wish.negative, generator.rewards)
     negative = torch.where(named.isnan(), poorest, named)
     return generator.asking(positive, negative, with_caption_emptied if wish.empty_negative else with_caption_kept)
+
+
+def unasked(generator: ToldRewards) -> ToldRewards:
+    """The generator with no wish in either branch; guidance is by the caption alone, which the other branch lacks."""
+    nothing = generator.no_targets(1)[0]
+    return generator.asking(nothing, nothing, with_caption_emptied)
 
 
 def asker(model: str, *wish: Any) -> Callable[[Any], ToldRewards]:
@@ -157,9 +169,7 @@ def search_targets(
 def wished(generator: ToldRewards, wish: Tensor) -> ToldRewards:
     """Targets (R,), NaN for none, with the negative that `asked` gives them."""
     said = {n: v for n, v in zip(generator.rewards, wish.tolist()) if v == v}
-    if said:
-        return asked(generator, Wish(said))
-    return generator.asking(wish, wish, with_caption_emptied)  # guidance by the caption alone
+    return asked(generator, Wish(said or None))
 
 
 def row(
