@@ -115,3 +115,20 @@ def test_a_phone_and_what_a_screen_reader_finds(server):
         page.click("#strip-button")
         page.until("document.querySelectorAll('#strip img').length === 7")
         assert page.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_server_that_died_is_said_and_found_again(server):
+    with Browser() as page:
+        begin(page, server)
+        server.kill()
+        try:
+            page.press("1", "Home")
+            page.until(
+                "document.getElementById('trouble').textContent.includes('is tastemaker studio still running?')"
+            )
+            assert page.run("document.querySelectorAll('#pictures img').length") == 4, "the last pictures stay"
+        finally:
+            server.start()
+        page.press("ArrowRight")
+        page.until("document.getElementById('trouble').hidden && document.querySelectorAll('#pictures img').length")
+        assert "sharpness=0.2," in command(page)
