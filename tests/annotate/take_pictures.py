@@ -5,14 +5,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from annotation_server import PASSWORD, Server, log_in
-from chromium import Browser
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what pytest's conftest.py does for the tests
+from annotation_server import PASSWORD, Server, log_in  # noqa: E402
+from chromium import Browser  # noqa: E402
 
-from tastemaker.annotate import people, store
-from tastemaker.annotate.leases import hold, lease
-from tastemaker.annotate.projects import all_projects, change_project, membership
-from tastemaker.annotate.submit import Sent, answer, find_task
-from tastemaker.workflows.annotate import add_demo
+from tastemaker.annotate import people, store  # noqa: E402
+from tastemaker.annotate.leases import hold, lease  # noqa: E402
+from tastemaker.annotate.projects import all_projects, change_project, membership  # noqa: E402
+from tastemaker.annotate.submit import Sent, answer, find_task  # noqa: E402
+from tastemaker.workflows.annotate import add_demo  # noqa: E402
 
 
 def take(out: Path, folder: Path) -> None:
