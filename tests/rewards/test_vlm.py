@@ -84,10 +84,9 @@ def whole_pass(verifier, images, conversation):
     return verifier.network(input_ids=ids, pixel_values=kind.pixels(images), **more).logits[:, -1].float()
 
 
+@pytest.mark.parametrize("folder", ["qwen2_vl"], indirect=True)
 def test_the_pass_is_that_of_transformers(folder):
     verifier = load_vlm(folder)
-    if verifier.network.config.model_type != "qwen2_vl":
-        pytest.skip("of the other kind, in the next test")
     for shape in ((56, 56), (56, 112), (84, 56)):
         images, asked = pictures(*shape), questions.outcome("a red cat")
         with torch.no_grad():
@@ -95,10 +94,9 @@ def test_the_pass_is_that_of_transformers(folder):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("folder", ["llava_onevision"], indirect=True)
 def test_one_square_view_is_what_transformers_makes_of_it(folder):
     verifier = load_vlm(folder)
-    if verifier.network.config.model_type == "qwen2_vl":
-        pytest.skip("of the other kind")
     images, inner = pictures(28, 28), verifier.inner
     with torch.no_grad():
         states = inner.vision_tower(verifier.kind.pixels(images), output_hidden_states=True).hidden_states[-1]
