@@ -50,7 +50,8 @@ def trained(lab: Lab, name: str, method: Method) -> dict[str, Any]:
     one = training.operations(method.loop(made, reward, prompts, method.config), made, method.config, updates)
     rounds = max(1, round(spent / one))
     steps = rounds * updates
-    config = replace(method.config, steps=steps, optimiser=replace(OPTIMISER, cosine_steps=steps))
+    ending = replace(OPTIMISER, cosine_steps=max(steps, OPTIMISER.warmup_steps + 1))
+    config = replace(method.config, steps=steps, optimiser=ending)
     training.carried_out(method.loop(made, reward, prompts, config), made, config, lab.cache / name)
     return {"operations": one * rounds, "rounds": rounds, "strength": strength, **lab.about(lab.tuned(name))}
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from tastemaker.algorithms import awm, drl, flow_grpo, nft
 from tastemaker.algorithms.discriminator import Config
@@ -106,6 +107,21 @@ def awm_loop(generator: Any, reward: Reward, prompts: Sequence[Prompt], config: 
     return lambda state, kept: awm.train(generator, base, [reward], prompts, None, config, state, kept)
 
 
+class Operations(TorchDispatchMode):
+    """Counts floating-point operations by torch's own formulas. FlopCounterMode follows modules too, and refuses
+    `torch.autograd.grad` at a leaf, which is where a reward's gradient begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 def operations(loop: Loop, generator: Any, config: Any, steps: int) -> int:
     """Floating-point operations of the first `steps` steps, forward and backward, generator and reward together.
 
@@ -113,13 +129,13 @@ def operations(loop: Loop, generator: Any, config: Any, steps: int) -> int:
     """
     before = {name: value.clone() for name, value in generator.network.state_dict().items()}
     state = begin(generator.network, config.optimiser)
-    with FlopCounterMode(display=False) as counter:
+    with Operations() as counter:
         for record in loop(state, Kept()):
             if record.step >= steps:
                 break
     generator.network.load_state_dict(before)
     generator.network.zero_grad(set_to_none=True)
-    return counter.get_total_flops()
+    return counter.total
 
 
 @torch.no_grad()
