@@ -22,19 +22,11 @@ are there. `backbones` may run beside the others; `ablations`, `fronts` and `met
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
-
-from tastemaker.allocator import keep_freed_memory
-from tastemaker.workflows.files import write_json
-
 from . import drl_ablations, drl_backbones, drl_fronts, drl_gain, drl_methods, drl_signal
 from .drl_figure import draw_figure
 from .drl_lab import NAME, QUICK, Lab
-from .rows import write_rows
+from .parts import run_parts
 
-RESULTS = Path(__file__).parent / "results"
 PARTS = {
     "gain": drl_gain.rows,
     "ablations": drl_ablations.rows,
@@ -45,34 +37,5 @@ PARTS = {
 }
 
 
-def lab_of(quick: bool, cache: Path) -> Lab:
-    if quick:
-        return Lab(cache / "quick", cache / "quick" / "partial", QUICK)
-    return Lab(cache, RESULTS / "partial")
-
-
-def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--quick", action="store_true", help="one seed, a few steps of each run; nothing is claimed")
-    words.add_argument("--parts", default=",".join(PARTS), help="which, with commas; all by default")
-    words.add_argument("--cache", type=Path, default=Path("runs/drl"), help="where pictures and runs are kept")
-    given = words.parse_args()
-    unknown = set(given.parts.split(",")) - set(PARTS)
-    if unknown:
-        words.error(f"expected parts among {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
-    keep_freed_memory()
-    lab = lab_of(given.quick, given.cache)
-    for folder in (lab.cache, lab.partial):
-        folder.mkdir(parents=True, exist_ok=True)
-    for part in given.parts.split(","):
-        write_rows(lab.cache / f"{NAME}-{part}.json", PARTS[part](lab))
-    made = [lab.cache / f"{NAME}-{part}.json" for part in PARTS]
-    rows = [one for file in made if file.is_file() for one in json.loads(file.read_text())]
-    out = lab.cache if given.quick else RESULTS
-    write_json(out / f"{NAME}.json", rows)
-    draw_figure(rows, out / f"{NAME}.png")
-    print(f"wrote {out / NAME}.json and .png")
-
-
 if __name__ == "__main__":
-    main()
+    run_parts(NAME, __doc__, PARTS, Lab, QUICK, draw_figure)

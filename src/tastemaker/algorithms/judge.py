@@ -150,8 +150,8 @@ def balanced(question: Tensor, recipe: str, count: int, seed: int, step: int) ->
     return torch.cat(parts)
 
 
-def losses(judge: Any, rows: Rows, config: Config, bag: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
-    """(M, B), and `accuracy`. bag (M, B): how often each member counts each row."""
+def answered(judge: Any, rows: Rows, config: Config) -> tuple[Tensor, Tensor]:
+    """Each member's loss on each row, (M, B), and the members' mean log-odds for the row's own question, (B,)."""
     device = next(judge.network.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
         odds, words, places = judge.logits(from_bytes(rows.images), rows.prompts, rows.question)
@@ -160,8 +160,14 @@ def losses(judge: Any, rows: Rows, config: Config, bag: Tensor | None = None) ->
     if config.recipe == "parm++":
         faults = fault_loss(words.float(), rows.words.to(device)) + fault_loss(places.float(), rows.places.to(device))
         loss = loss + config.fault_weight * faults
-    right = ((odds.detach().mean(0) > 0) == answer).float()
-    return loss if bag is None else loss * bag.to(device), {"accuracy": float(right.mean())}
+    return loss, odds.detach().mean(0)
+
+
+def losses(judge: Any, rows: Rows, config: Config, bag: Tensor | None = None) -> tuple[Tensor, dict[str, float]]:
+    """(M, B), and `accuracy`. bag (M, B): how often each member counts each row."""
+    loss, odds = answered(judge, rows, config)
+    right = ((odds > 0).cpu() == rows.answer).float()
+    return loss if bag is None else loss * bag.to(loss.device), {"accuracy": float(right.mean())}
 
 
 def train(judge: Any, rows: Any, held_out: Any, config: Config, selection: Selection) -> Iterator[StepRecord]:
@@ -188,9 +194,9 @@ def validate(judge: Any, rows: Any, config: Config, batch: int = 128) -> dict[st
     judge.network.eval()
     found, odds = [], []
     for numbers in torch.arange(len(rows)).split(batch):
-        part = rows.take(numbers)
-        found.append(losses(judge, part, config)[0].mean(0).cpu())
-        odds.append(_odds(judge, part))
+        loss, said = answered(judge, rows.take(numbers), config)
+        found.append(loss.mean(0).cpu())
+        odds.append(said.cpu())
     loss, right = torch.cat(found), (torch.cat(odds) > 0) == rows.answer
     figures, total = {}, 0.0
     for k, share in enumerate(SHARES[config.recipe]):
@@ -199,11 +205,6 @@ def validate(judge: Any, rows: Any, config: Config, batch: int = 128) -> dict[st
             figures[f"{QUESTIONS[k]}_accuracy"] = float(right[own].float().mean())
             total += share * float(loss[own].mean())
     return {"validation_loss": total} | figures
-
-
-def _odds(judge: Any, rows: Rows) -> Tensor:
-    """(B,) the members' mean for each row's own question."""
-    return judge.logits(from_bytes(rows.images), rows.prompts, rows.question)[0].float().mean(0).cpu()
 
 
 def together(parts: Sequence[Rows]) -> Rows:

@@ -212,9 +212,9 @@ def require_memoryless(plan: Plan, tolerance: float = 0.01) -> None:
 def adjoints(scheme: Scheme, velocity: Velocity, states: Sequence[Tensor], last: Tensor) -> list[Tensor]:
     """a_0 .. a_T, each (B, ...): `last` is a_T = -lambda grad r(x_T), velocity the base's, states x_0 .. x_T. None
     is needed before the first step that is trained, and they are 0."""
-    found = [last]
+    found, first = [last], scheme.trained[0]
     for k in reversed(range(len(states) - 1)):
-        if k < scheme.trained[0]:
+        if k < first:
             found.append(torch.zeros_like(last))
             continue
         t, s = (last.new_full((len(last),), scheme.times[i]) for i in (k, k + 1))

@@ -28,7 +28,7 @@ from ..randomness import stream
 from ..ranks import own, world
 from ..records import StepRecord
 from .optimise import OptimiserConfig, TrainingState
-from .pretrain import caption_drop, draw_seeds, flow_and_codec, flow_matching
+from .pretrain import caption_drop, codec_mean, draw_seeds, flow_and_codec, flow_matching
 from .reward_weighted import exponential_weights
 from .sft import top_share
 
@@ -184,7 +184,7 @@ def train(generator: Any, data: Labelled, config: Config, state: TrainingState) 
             images = images.to(device, non_blocking=True)
             if draws_details:
                 losses, codec = flow_and_codec(generator, images, condition, seeds)
-                extra = codec.sum() * world() / -(-count // 4)
+                extra = codec_mean(codec, count)
                 figures["codec_loss"] = float(extra.detach())
             else:
                 losses, extra = flow_matching(generator, images, condition, seeds), torch.zeros((), device=device)

@@ -102,6 +102,12 @@ def flow_and_codec(generator: Any, images: Tensor, condition: Condition, seeds: 
     return generator.loss(x1, condition, draw), codec
 
 
+def codec_mean(codec: Tensor, count: int) -> Tensor:
+    """A scalar whose mean over the processes is the decoder's mean loss on every fourth of `count` pictures, of which
+    some processes may have more than others."""
+    return codec.sum() * world() / -(-count // 4)
+
+
 def draw_seeds(seed: int, step: int, count: int) -> Tensor:
     """(B,) int64: the seed of each picture's time and noise at this step."""
     return torch.tensor([mix(seed, step, k) for k in range(count)])
@@ -128,6 +134,6 @@ def train(generator: Any, batches: Captioned, config: Config, state: TrainingSta
         condition = generator.caption_condition(captions, drop)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             loss, codec = flow_and_codec(generator, images.to(device, non_blocking=True), condition, seeds)
-        codec_loss = codec.sum() * world() / -(-count // 4)  # some processes may have more of these pictures
+        codec_loss = codec_mean(codec, count)
         figures = state.update(loss.mean() + codec_loss)
         yield StepRecord(state.step, figures | {"codec_loss": float(codec_loss.detach())})

@@ -11,11 +11,6 @@ NAME = "search"
 app = Typer(help="Find better pictures from a generator as it is, and count what that costs.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:  # keeps `best-of-n` a word of its own while it is the only one
-    pass
-
-
 @app.command("best-of-n")
 def best_of_n(
     model: Annotated[str, Argument(help="A name from `tastemaker models`, or KIND:PATH.")] = "tiny-flow",

@@ -54,6 +54,4 @@ def search(
 def best(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, n: int) -> Selected:
     """N whole paths of each prompt and the best of their ends."""
     state, paths = walk.start(prompts, seeds, n)
-    state = walk.finish(state, paths)
-    images = walk.look(state, paths)
-    return gathered(len(prompts), n, torch.arange(len(state)), images, walk.score(images, state.condition.prompts))
+    return gathered(len(prompts), n, torch.arange(len(state)), *walk.ends(state, paths))

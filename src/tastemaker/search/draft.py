@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..errors import expect
@@ -58,14 +57,11 @@ def search(
 def _rendered(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, config: Config) -> Selected:
     short = thinned(walk.plan, config.draft_steps)
     state, paths = walk.start(prompts, seeds, config.n, short)
-    images = walk.look(walk.finish(state, paths), paths)
-    values = walk.score(images, state.condition.prompts)
+    images, values = walk.ends(state, paths)
     words = [f"draft {value:.2f}" for value in values.tolist()]
-    best = best_rows(values.reshape(len(prompts), config.n), config.keep)
-    places = (best + torch.arange(len(prompts))[:, None] * config.n).flatten().sort().values
+    places = best_rows(values.reshape(len(prompts), config.n), config.keep).sort().values
     chosen = set(places.tolist())
     looks = [[Look(short.steps, words[k], shown(images[k]), k not in chosen)] for k in range(len(words))]
     full = candidates(walk.generator, prompts, seeds, config.n, walk.plan, walk.guidance)[places]
     again = walk.number(len(places))
-    ends = walk.look(walk.finish(full, again), again)
-    return gathered(len(prompts), config.n, places, ends, walk.score(ends, full.condition.prompts), looks)
+    return gathered(len(prompts), config.n, places, *walk.ends(full, again), looks)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import expect
 from ..protocols import Generator, Plan, Reward, State
 from ..records import Ledger, Prompt
-from .selected import Look, Selected, gathered, shown
+from .selected import Look, Selected, gathered, looked
 from .walk import Walk, best_rows, in_batches, walking
 
 
@@ -72,8 +72,7 @@ def _halved(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, config: Config
         if int(state.step[0]) in rungs and len(state) > len(prompts):
             rows = _passing(walk, state, paths, places, looks, config.keep, len(prompts))
             state, paths, places = state[rows], paths[rows], places[rows]
-    images = walk.look(state, paths)
-    return gathered(len(prompts), config.n, places, images, walk.score(images, state.condition.prompts), looks)
+    return gathered(len(prompts), config.n, places, *walk.ends(state, paths), looks)
 
 
 def _passing(
@@ -81,14 +80,11 @@ def _passing(
 ) -> Tensor:
     """Rows of those that go on, as many of each prompt; the others are cut off."""
     images = walk.look(state, paths)
-    values = walk.promise(images, state).unflatten(0, (prompts, -1))
-    count = values.shape[1]
-    best = best_rows(values, max(1, math.ceil(share * count))) + torch.arange(prompts)[:, None] * count
-    rows = best.flatten().sort().values
-    goes_on = torch.zeros(len(state), dtype=torch.bool)
-    goes_on[rows] = True
-    for k, place in enumerate(places.tolist()):
-        words = f"{float(values.flatten()[k]):.2f}"
-        looks[place].append(Look(int(state.step[k]), words, shown(images[k]), cut=not goes_on[k]))
-    walk.cut(paths[~goes_on])
+    values = walk.promise(images, state)
+    count = len(state) // prompts
+    rows = best_rows(values.unflatten(0, (prompts, count)), max(1, math.ceil(share * count))).sort().values
+    lost = ~torch.isin(torch.arange(len(state)), rows)
+    for place, look in zip(places.tolist(), looked(state.step, values, images, lost)):
+        looks[place].append(look)
+    walk.cut(paths[lost])
     return rows

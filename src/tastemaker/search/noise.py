@@ -66,20 +66,20 @@ def _climbed(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, config: Confi
             "particles"
         )
     n, first = 1 + config.rounds * config.n, torch.arange(len(prompts))
-    images = [walk.look(walk.finish(pivot, paths), paths)]
-    scores = [walk.score(images[0], prompts)]
-    places, best = [first * n], scores[0]
+    ends, places = [walk.ends(pivot, paths)], [first * n]
+    best = ends[0][1]
     looks: list[list[Look]] = [[] for _ in range(len(prompts) * n)]
     for k in range(config.rounds):
         state = neighbours(pivot, config.n, config.distance, k)
         numbers = walk.number(len(state))
-        images.append(walk.look(walk.finish(state, numbers), numbers))
-        scores.append(walk.score(images[-1], state.condition.prompts))
+        images, scores = walk.ends(state, numbers)
+        ends.append((images, scores))
         places.append((first[:, None] * n + 1 + k * config.n + torch.arange(config.n)).flatten())
-        for place, value, image in zip(places[-1].tolist(), scores[-1].tolist(), images[-1]):
+        for place, value, image in zip(places[-1].tolist(), scores.tolist(), images):
             looks[place].append(Look(state.plan.steps, f"round {k + 1}: {value:.2f}", shown(image)))
-        pivot, best = climbed(pivot, best, state, scores[-1].reshape(len(prompts), config.n))
-    return gathered(len(prompts), n, torch.cat(places), torch.cat(images), torch.cat(scores), looks)
+        pivot, best = climbed(pivot, best, state, scores.reshape(len(prompts), config.n))
+    pictures, values = (torch.cat(part) for part in zip(*ends))
+    return gathered(len(prompts), n, torch.cat(places), pictures, values, looks)
 
 
 def neighbours(pivot: State, count: int, distance: float, number: int) -> State:

@@ -73,9 +73,14 @@ def search(
             yield judged_paths(walk, own, numbers, config)
 
 
+def judges_previews(verifier: object) -> bool:
+    """Whether the verifier answers for clarity and potential."""
+    return hasattr(verifier, "clear") and hasattr(verifier, "potential")
+
+
 def require_previews(verifier: object) -> None:
-    """Raise TastemakerError unless the verifier answers for clarity and potential."""
-    if not (hasattr(verifier, "clear") and hasattr(verifier, "potential")):
+    """Raise TastemakerError unless the verifier judges previews."""
+    if not judges_previews(verifier):
         raise TastemakerError(
             f"'{getattr(verifier, 'name', verifier)}' scores pictures and does not judge previews; expected a "
             "verifier with `clear` and `potential`, such as judge:RUN, vlm:FOLDER or orm:URL"
@@ -93,8 +98,7 @@ def judged_paths(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, config: C
             keep = gate.look(state, paths, places)
             walk.cut(paths[~keep])
             state, paths, places = state[keep], paths[keep], places[keep]
-    images = walk.look(state, paths)
-    scores = walk.score(images, state.condition.prompts)
+    images, scores = walk.ends(state, paths)
     scores = scores.masked_fill(gate.out[places], torch.nan)
     return gathered(len(prompts), config.n, places, images, scores, gate.looks, state.x)
 

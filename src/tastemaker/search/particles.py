@@ -27,7 +27,7 @@ from ..errors import TastemakerError, UnknownName, expect
 from ..protocols import Generator, Plan, Reward, State
 from ..randomness import stream
 from ..records import Ledger, Prompt
-from .selected import Look, Selected, gathered, shown
+from .selected import Look, Selected, gathered, looked
 from .walk import Walk, in_batches, redrawn, walking
 
 Potential = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (rewards, carried) -> (value, carried on), (..., K)
@@ -164,13 +164,9 @@ def _steered(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, config: Confi
         if not state.done.all() and cloud.looks_at(state):
             images = walk.look(state, paths)
             rows = cloud.draw(walk.score(images, state.condition.prompts), state, images)
-            lost = torch.ones(len(state), dtype=torch.bool)
-            lost[rows] = False
-            walk.cut(paths[lost])
+            walk.keep_only(paths, rows)
             state, paths = redrawn(state, rows), _renumbered(walk, paths, rows)
-    images = walk.look(state, paths)
-    scores = walk.score(images, state.condition.prompts)
-    return gathered(len(prompts), config.n, torch.arange(len(state)), images, scores, cloud.said)
+    return gathered(len(prompts), config.n, torch.arange(len(state)), *walk.ends(state, paths), cloud.said)
 
 
 def _renumbered(walk: Walk, paths: Tensor, rows: Tensor) -> Tensor:
@@ -218,13 +214,10 @@ class Cloud:
         return zip(state.seeds[rows].tolist(), state.branch[rows].tolist(), state.step[rows].tolist())
 
     def _note(self, rewards: Tensor, state: State, images: Tensor, rows: Tensor) -> None:
-        kept, lines = set(rows.tolist()), []
-        for k, value in enumerate(rewards.tolist()):
-            look = Look(int(state.step[k]), f"{value:.2f}", shown(images[k]), cut=k not in kept)
-            lines.append([*self.said[k], look])
-        self.said = [lines[row] for row in rows.tolist()]
-        same = [(rows.tolist().index(row), k) for k, row in enumerate(rows.tolist()) if row in rows.tolist()[:k]]
-        self.twice = same[0] if same else None
+        taken, lost = rows.tolist(), ~torch.isin(torch.arange(len(state)), rows)
+        lines = [[*before, look] for before, look in zip(self.said, looked(state.step, rewards, images, lost))]
+        self.said = [lines[row] for row in taken]
+        self.twice = next(((taken.index(row), k) for k, row in enumerate(taken) if row in taken[:k]), None)
 
     def require_parted(self, state: State) -> None:
         """Raise TastemakerError where two copies of one particle took the same step."""

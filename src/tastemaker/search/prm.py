@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import TastemakerError, expect
 from ..protocols import Generator, Plan, Reward, State
 from ..records import Ledger, Prompt
-from .selected import Look, Selected, gathered, shown
+from .selected import Look, Selected, gathered, looked
 from .walk import Walk, best_rows, in_batches, redrawn, walking
 
 
@@ -66,9 +66,7 @@ def _line(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, config: Config) 
         if state.done.all():
             break
         state, paths, looks = _kept(walk, state, paths, looks, config)
-    images = walk.look(state, paths)
-    scores = walk.score(images, state.condition.prompts)
-    return gathered(len(prompts), config.n, torch.arange(len(state)), images, scores, looks)
+    return gathered(len(prompts), config.n, torch.arange(len(state)), *walk.ends(state, paths), looks)
 
 
 def _kept(
@@ -77,13 +75,10 @@ def _kept(
     """The best of each prompt, each branched into N / b; the others are cut off."""
     require_apart(state, config.n)
     images = walk.look(state, paths)
-    values = walk.promise(images, state).unflatten(0, (-1, config.n))
-    best = best_rows(values, config.beam)
-    rows = (best + torch.arange(len(best))[:, None] * config.n).flatten()
-    said = [Look(int(s), f"{float(v):.2f}", shown(i)) for s, v, i in zip(state.step, values.flatten(), images)]
-    lost = torch.ones(len(state), dtype=torch.bool)
-    lost[rows] = False
-    walk.cut(paths[lost])
+    values = walk.promise(images, state)
+    rows = best_rows(values.unflatten(0, (-1, config.n)), config.beam)
+    said = looked(state.step, values, images, torch.zeros(len(state), dtype=torch.bool))
+    walk.keep_only(paths, rows)
     times = config.n // config.beam
     fresh = walk.number(len(rows) * (times - 1)).reshape(len(rows), times - 1)
     numbers = torch.cat([paths[rows, None], fresh], 1).flatten()

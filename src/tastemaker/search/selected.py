@@ -39,6 +39,12 @@ class Selected:
     x: Tensor | None = None  # (B, ...) the ends of the kept paths, where the search keeps them
 
 
+def looked(steps: Tensor, values: Tensor, images: Tensor, cut: Tensor) -> list[Look]:
+    """A judgement of each of M paths by one number: steps, values and cut (M,), images (M, 3, H, W)."""
+    rows = zip(steps.tolist(), values.tolist(), images, cut.tolist())
+    return [Look(step, f"{value:.2f}", shown(image), gone) for step, value, image, gone in rows]
+
+
 def choose(scores: Tensor) -> Tensor:
     """(B, N) -> (B,): the best candidate, the first of equals; -1 where all are NaN."""
     best = torch.where(scores.isnan(), -torch.inf, scores).argmax(1)

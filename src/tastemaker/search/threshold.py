@@ -20,7 +20,7 @@ from ..errors import expect
 from ..protocols import Generator, Plan, Reward, State
 from ..records import Ledger, Prompt
 from .halving import rung_steps
-from .selected import Look, Selected, gathered, shown
+from .selected import Look, Selected, gathered, looked
 from .walk import Walk, candidates, in_batches, walking
 
 
@@ -72,8 +72,7 @@ def _until_content(walk: Walk, prompts: Sequence[Prompt], seeds: Tensor, config:
         state, paths = starts[places], walk.number(len(places))
         state, paths, places = _watched(walk, state, paths, places, looks, config, last=k + 1 == config.n)
         if len(places):
-            images = walk.look(state, paths)
-            scores = walk.score(images, state.condition.prompts)
+            images, scores = walk.ends(state, paths)
             ends.append((places, images, scores))
             open_[places[scores >= config.accept] // config.n] = False
     places, images, scores = (torch.cat(part) for part in zip(*ends))
@@ -92,8 +91,8 @@ def _watched(
         images = walk.look(state, paths)
         values = walk.promise(images, state)
         keep = ~(values < config.least)
-        for i, place in enumerate(places.tolist()):
-            looks[place].append(Look(int(state.step[i]), f"{float(values[i]):.2f}", shown(images[i]), not keep[i]))
+        for place, look in zip(places.tolist(), looked(state.step, values, images, ~keep)):
+            looks[place].append(look)
         walk.cut(paths[~keep])
         state, paths, places = state[keep], paths[keep], places[keep]
     return state, paths, places

@@ -104,6 +104,11 @@ class Walk:
             state = self.advance(state, paths)
         return state
 
+    def ends(self, state: State, paths: Tensor) -> tuple[Tensor, Tensor]:
+        """The pictures at the end of the plan, (M, 3, H, W), and their scores (M,)."""
+        images = self.look(self.finish(state, paths), paths)
+        return images, self.score(images, state.condition.prompts)
+
     def look(self, state: State, paths: Tensor) -> Tensor:
         """The pictures as they would be, or are, (M, 3, H, W) in [0, 1] on the host."""
         return torch.cat([self._look(state[rows], paths[rows]) for rows in self._rows(len(state))])
@@ -111,6 +116,12 @@ class Walk:
     def cut(self, paths: Tensor) -> None:
         """These paths end here."""
         self.cut_at |= {p: self.spent[p] for p in paths.tolist()}
+
+    def keep_only(self, paths: Tensor, rows: Tensor) -> None:
+        """All other paths than those in these rows end here."""
+        lost = torch.ones(len(paths), dtype=torch.bool)
+        lost[rows] = False
+        self.cut(paths[lost])
 
     # the verifier
 
@@ -268,6 +279,8 @@ def in_batches(
 
 
 def best_rows(values: Tensor, keep: int) -> Tensor:
-    """(B, n) -> (B, keep) int64: the best first, of equals the first; NaN comes last."""
+    """(B, n) -> (B keep,) int64, rows of the table laid flat: of each prompt the best first, of equals the first; NaN
+    comes last."""
     known = torch.where(values.isnan(), -torch.inf, values)
-    return known.sort(dim=1, descending=True, stable=True).indices[:, :keep]
+    best = known.sort(dim=1, descending=True, stable=True).indices[:, :keep]
+    return (best + torch.arange(len(values))[:, None] * values.shape[1]).flatten()

@@ -19,6 +19,7 @@ from ..data.judgements import read_judgements
 from ..encoders.tiny_clip import load_tiny_clip
 from ..errors import TastemakerError
 from ..rewards.tiny_judge import JudgeConfig, TinyJudge
+from .files import sha256_of
 from .follow import follow
 from .judge_rows import FileRows, drawn_rows, export_rows, judge_prompts
 from .load import load_generator
@@ -37,7 +38,7 @@ def train_judge(config_path=None, overrides: Sequence[str] = (), out=None, resum
     student = new_judge(config)
     given = None if data is None else file_rows(Path(data), student, config)
     generator = None if given is not None else judged_generator(config)
-    run = open_run(config, out, resume, {} if data is None else {"data": file_digest(Path(data))})
+    run = open_run(config, out, resume, {} if data is None else {"data": sha256_of(Path(data))})
     student.network.to(best_device())
     train, held_out = given or own_rows(run, generator, student, config)
     state = begin(student.network, config.optimiser)
@@ -82,7 +83,7 @@ def own_rows(run: Run, generator: Any, student: Any, config: Config) -> tuple[Ro
     """What is trained on and what validates, on other prompts; drawn once and kept in the run."""
     prompts = judge_prompts(config)
     last = max(1, round(len(prompts) * config.validation_share))
-    grid, length = getattr(student, "grid", 1), student.vocabulary.length if hasattr(student, "vocabulary") else 1
+    grid, length = labels_of(student)
     parts = {"train": prompts[:-last], "validation": prompts[-last:]}
     found = [kept_rows(run.folder / f"{name}.safetensors", generator, own, config, grid, length)
              for name, own in parts.items()]  # fmt: skip
@@ -105,13 +106,17 @@ def kept_rows(path: Path, generator: Any, prompts: Sequence, config: Config, gri
     return Rows(prompts=texts, **found)
 
 
+def labels_of(student: Any) -> tuple[int, int]:
+    """Regions a side and words that it learns faults of; a vision-language model has neither: 1 each."""
+    return getattr(student, "grid", 1), student.vocabulary.length if hasattr(student, "vocabulary") else 1
+
+
 def file_rows(path: Path, student: Any, config: Config) -> tuple[FileRows, FileRows]:
     """The rows of a file by prompt: a share of the prompts validates. Raises TastemakerError where nothing is left
     for one of the two."""
     asked = {q for q, share in zip(judge.QUESTIONS, SHARES[config.recipe]) if share}
     found = [j for j in read_judgements(path) if j.answer is not None and j.task in asked]
-    size, grid = getattr(student, "size", FILE_SIDE), getattr(student, "grid", 1)
-    length = student.vocabulary.length if hasattr(student, "vocabulary") else 1
+    size, (grid, length) = getattr(student, "size", FILE_SIDE), labels_of(student)
 
     def held(text: str) -> bool:
         return hashlib.sha256(f"{config.seed} {text}".encode()).digest()[0] / 256 < config.validation_share
@@ -124,10 +129,6 @@ def file_rows(path: Path, student: Any, config: Config) -> tuple[FileRows, FileR
         )
     train, validation = (FileRows(part, size, grid, length) for part in parts)
     return train, validation
-
-
-def file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def conclude(run: Run, student: Any, selection: Selection, held_out: Any, config: Config) -> Run:

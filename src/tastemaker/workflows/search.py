@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import TastemakerError
 from ..generators.samplers import ddim, euler, heun, sde
+from ..picture_bytes import from_bytes
 from ..protocols import Generator, Plan, Reward
 from ..records import Ledger, Prompt
 from ..rewards.cached import Cached
@@ -113,7 +114,7 @@ def verifier_of(rewards: Sequence[Reward], generator: Generator, prompts: Sequen
     """One verifier that remembers. previews: one that judges none is given a zero-shot judgement, with the middle and
     the spread of its scores on 64 pictures of the generator."""
     verifier: Any = one_reward(rewards, generator, prompts)
-    if previews and not (hasattr(verifier, "clear") and hasattr(verifier, "potential")):
+    if previews and not parm.judges_previews(verifier):
         chosen = [prompts[i % len(prompts)] for i in range(64)]
         drawn = torch.cat(list(sample_batches(generator, chosen, range(20_000, 20_064))))
         scores = score_checked(verifier, drawn, chosen)
@@ -222,7 +223,7 @@ class Kept:
         assert self.judge is not None
         finished = (~found.scores[k].isnan()).nonzero()[:, 0]
         values = torch.full_like(found.scores[k], torch.nan)
-        pictures = found.pictures[k][finished].float() / 255
+        pictures = from_bytes(found.pictures[k][finished])
         values[finished] = score_checked(self.judge, pictures, [prompt] * len(finished)).cpu()
         return values
 

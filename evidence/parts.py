@@ -1,0 +1,48 @@
+"""The command of an evidence file in parts: which run, where their rows lie, the file of all that are there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tastemaker.allocator import keep_freed_memory
+from tastemaker.workflows.files import write_json
+
+from .rows import write_rows
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def run_parts(
+    name: str,
+    about: str | None,
+    parts: Mapping[str, Callable[[Any], list[dict[str, Any]]]],
+    lab: Callable[..., Any],
+    quick: Any,
+    draw_figure: Callable[[Sequence[Mapping[str, Any]], Path], None],
+) -> None:
+    """Run what the command line names. lab: made of a cache, a folder of partial rows and, for --quick, a scale."""
+    words = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--quick", action="store_true", help="one seed, a few steps of each run; nothing is claimed")
+    words.add_argument("--parts", default=",".join(parts), help="which, with commas; all by default")
+    words.add_argument("--cache", type=Path, default=Path("runs") / name, help="where pictures and runs are kept")
+    given = words.parse_args()
+    unknown = set(given.parts.split(",")) - set(parts)
+    if unknown:
+        words.error(f"expected parts among {', '.join(parts)}, got {', '.join(sorted(unknown))}")
+    keep_freed_memory()
+    small = given.cache / "quick"
+    bench = lab(small, small / "partial", quick) if given.quick else lab(given.cache, RESULTS / "partial")
+    for folder in (bench.cache, bench.partial):
+        folder.mkdir(parents=True, exist_ok=True)
+    for part in given.parts.split(","):
+        write_rows(bench.cache / f"{name}-{part}.json", parts[part](bench))
+    made = [bench.cache / f"{name}-{part}.json" for part in parts]
+    rows = [one for file in made if file.is_file() for one in json.loads(file.read_text())]
+    out = bench.cache if given.quick else RESULTS
+    write_json(out / f"{name}.json", rows)
+    draw_figure(rows, out / f"{name}.png")
+    print(f"wrote {out / name}.json and .png")
