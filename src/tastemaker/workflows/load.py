@@ -10,6 +10,7 @@
 | `tiny-masked:PATH` or a run's folder | a masked-token generator that `train masked` or `train dpo` wrote |
 | `tiny-miro:PATH` or a run's folder | a generator that `train miro` wrote |
 | `miro:FOLDER` | a released generator that is told rewards |
+| `show-o:FOLDER` | a released Show-o, with `phi-1_5` and `magvitv2` inside or beside it |
 | `interpolate:W:RUN` | between what a run began with, W = 0, and what it tuned, W = 1 |
 """
 
@@ -25,7 +26,7 @@ from ..data.bins import from_description
 from ..encoders.table import ENCODERS as ENCODERS
 from ..encoders.table import load_encoder as load_encoder
 from ..errors import TastemakerError, UnknownName
-from ..generators import jit, miro_release, rae, sit
+from ..generators import jit, miro_release, rae, show_o, sit
 from ..generators.class_checkpoints import description
 from ..generators.diffusers_lora import FILE as ADAPTER
 from ..generators.interpolation import interpolated
@@ -123,6 +124,7 @@ GENERATORS: dict[str, Callable[[str], Any]] = {
     "jit": _released("jit", jit.load),
     "rae": _released("rae", rae.load),
     "miro": _released("miro", miro_release.load),
+    "show-o": _released("show-o", show_o.load),
     "interpolate": _interpolated,
 }
 ABOUT = (  # name, what it is, licence, what it needs
@@ -140,6 +142,7 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("jit:PATH", "JiT, ImageNet's classes in pixels", "MIT", "its checkpoint"),
     ("rae:PATH", "RAE, ImageNet's classes in DINOv2 latents", "MIT", "its checkpoint, decoder and statistics"),
     ("miro:FOLDER", "MIRO, told seven rewards, in SDXL's latents", "MIT", "its folder, with vae and text_encoder"),
+    ("show-o:FOLDER", "Show-o, masked tokens of MAGVIT-v2", "Apache-2.0", "its folder, phi-1_5, magvitv2"),
     ("interpolate:W:RUN", "between a run's beginning, W = 0, and its end, W = 1", "that of the run", "a tuning run"),
     ("alignment", "reward: tiny-clip's cosine of picture and words", "MIT", "shipped; words of the world"),
     ("sharpness", "reward: edges above noise", "MIT", "nothing"),
