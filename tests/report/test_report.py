@@ -16,7 +16,7 @@ from tastemaker.errors import TastemakerError
 from tastemaker.records import Interval
 from tastemaker.report.comparison import contenders, sections_of
 from tastemaker.report.figures import Bars, Curves, _ticks, smooth, thin
-from tastemaker.report.page import Listing, Page, Section, Text, write_page
+from tastemaker.report.page import Listing, Page, Section, Step, Text, write_page
 from tastemaker.report.pictures import Picture, PictureGrid, PictureRow, data_uri
 from tastemaker.report.runs import page_of, write_reports
 from tastemaker.report.tables import Difference, Table, number
@@ -96,6 +96,17 @@ def test_the_page_is_whole_escaped_and_asks_nothing_from_outside(run):
     assert not re.search(r"@import|url\(|https?://", text)
     assert text.count("data:image/png") == 3 and "alert(&quot;1&quot;)" in text
     assert not list(run.glob("*.partial"))
+
+
+def test_what_to_do_next_is_a_command_and_a_link_that_is_only_followed_by_hand(run):
+    result = json.loads((run / "result.json").read_text())
+    result["next"] = [{"text": EVIL, "command": f"tool {EVIL}", "address": "http://localhost:8001"}]
+    (run / "result.json").write_text(json.dumps(result))
+    text = page_of(run).html()
+    page = Reader(text)
+    outside = [u for u in page.urls if not u.startswith(("data:image/", "#"))]
+    assert outside == ["http://localhost:8001"] and "script" not in page.tags and "next" not in contenders(result)
+    assert "<a" not in Step("look", "tool").html()
 
 
 def test_the_page_says_what_is_better_worse_and_undecided(run):

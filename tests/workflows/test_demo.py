@@ -1,5 +1,6 @@
 """The demo with tiny numbers: every stage is kept, what is there is not done again, and bad input ends at once."""
 
+import inspect
 import json
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 from small import tiny_flow
 
 from tastemaker.algorithms.watching import WatchConfig
+from tastemaker.cli import studio
 from tastemaker.cli.main import main
 from tastemaker.weights import shipped
 from tastemaker.workflows import demo
@@ -66,6 +68,20 @@ def test_the_demo_and_going_on_with_it(home, capsys):
     assert (load_file(files["best_of_8"])["images"] == pictures).all()
     again = json.loads((home / "demo/result.json").read_text())
     assert again["refl"]["rewards"] == result["refl"]["rewards"] and again["differences"] == result["differences"]
+
+
+def test_the_page_says_how_the_studio_is_opened_where_its_model_comes_along(home, monkeypatch):
+    port = inspect.signature(studio.run).parameters["port"].default
+    assert demo.STUDIO["address"] == f"http://localhost:{port}"
+    own = {"tiny-miro": home / "tiny-miro"}
+    monkeypatch.setattr(demo, "shipped", lambda name: own.get(name) or shipped(name))
+    for there in (False, True):
+        if there:
+            own["tiny-miro"].touch()
+        assert main(WORDS) == 0
+        page = (home / "demo/report.html").read_text()
+        link = f'<a href="{demo.STUDIO["address"]}">'
+        assert ("<pre>tastemaker studio</pre>" in page) == (link in page) == there
 
 
 def test_interrupted_in_training_it_goes_on_and_overwrite_begins_again(home, monkeypatch):

@@ -10,7 +10,8 @@
      "differences": {"refl": {"geneval": {"overall": INTERVAL}, "frechet": {...}}, "best_of_8": {...}},
      "pictures": [{"prompt": "a red apple", "seed": 3,
                    "files": {"base": "samples/base-000.png", ...}, "correct": {"base": false, ...}}],
-     "figures": [{"file": "pareto.png", "caption": "what it shows"}]}
+     "figures": [{"file": "pareto.png", "caption": "what it shows"}],
+     "next": [{"text": "a sentence", "command": "what to type", "address": "http://... while it runs, or left out"}]}
 
 INTERVAL is {"value", "low", "high", "count"}. Differences are new minus base on the same prompts and seeds; for the
 groups in LESS_IS_BETTER a negative one is better.
@@ -24,12 +25,12 @@ from typing import Any
 
 from ..records import Interval
 from .figures import Bars
-from .page import Block, Section, Text, Tile, Tiles
+from .page import Block, Section, Step, Text, Tile, Tiles
 from .pictures import Picture, PictureGrid, PictureRow
 from .tables import Cell, Difference, Table, number
 
 LESS_IS_BETTER = ("frechet", "kernel_distance", "over_floor", "drift")
-RESERVED = ("differences", "pictures", "figures", "summary", "title")
+RESERVED = ("differences", "pictures", "figures", "summary", "title", "next")
 DRAWING = 1600  # pixels, the longest side of a drawing
 NAMES = {
     "refl": "ReFL", "frechet": "Fréchet distance", "geneval": "GenEval", "dpo": "DPO", "prdc": "Precision and recall",
@@ -71,6 +72,7 @@ def sections_of(result: Mapping[str, Any], folder: Path) -> list[Section]:
         Section("Pictures", _pictures(result, folder)),
         Section("Figures", _figures(result)),
         Section("Compute", _compute(result)),
+        Section("Next", [Step(**step) for step in result.get("next", ())]),
     ]
     return [section for section in made if section.blocks]
 

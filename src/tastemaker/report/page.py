@@ -6,8 +6,8 @@
     ])
     write_page(page, "report.html")
 
-Whatever has a method `html()` is a block: Text, Table, Bars, Curves, PictureGrid, Tiles, Listing. Blocks escape all
-the text they are given.
+Whatever has a method `html()` is a block: Text, Table, Bars, Curves, PictureGrid, Tiles, Listing, Step. Blocks escape
+all the text they are given.
 """
 
 from __future__ import annotations
@@ -75,6 +75,20 @@ class Listing:
 
     def html(self) -> str:
         return f"<details><summary>{escape(self.title)}</summary><pre>{escape(self.text)}</pre></details>"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do next: a sentence, the command, and the address that it serves a page at, if it serves one."""
+
+    text: str
+    command: str
+    address: str = ""
+
+    def html(self) -> str:
+        said = escape(self.address)
+        link = f'<p>While it runs: <a href="{said}">{said}</a></p>' if self.address else ""
+        return f"<p>{escape(self.text)}</p><pre>{escape(self.command)}</pre>{link}"
 
 
 @dataclass(frozen=True)

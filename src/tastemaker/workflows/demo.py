@@ -33,6 +33,7 @@ from ..sampling import sample_batches, score
 from ..search.best_of_n import Config as BestOfN
 from ..search.best_of_n import search
 from ..search.ledger import metered
+from ..weights import shipped
 from ..world.check import WorldCheck
 from ..world.grammar import evaluation_prompts
 from ..world.scenes import compose, draw
@@ -53,6 +54,12 @@ SHORT_REFL = refl.Config(  # a stronger pull than `train refl` has by itself: an
 CONTENDERS = {"base": "Base", "refl": "ReFL", "best_of_8": "Best of 8"}
 SPACES = ("tiny-clip", "efficientnet-lite0")
 SHOWN = 12  # prompts with pictures on the page
+STUDIO = {
+    "text": "A generator that was told four rewards in training comes along: choose between them by sliders, with "
+    "pictures beside them. It needs pip install 'tastemaker[web]'; in a checkout `make studio` does that too.",
+    "command": "tastemaker studio",
+    "address": "http://localhost:8001",
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ def run_demo(
         f"{model}, {len(rows)} prompts with {settings.seeds_per_prompt} seeds each; reward: {reward.name}. "
         "The same prompts and seeds for all; intervals resample prompts, then pictures."
     )
+    result["next"] = [STUDIO] if shipped("tiny-miro").is_file() else []
     result["total_seconds"] = round(time.perf_counter() - began, 1)
     run.write_result(result)
     write_reports([run.folder])
