@@ -67,7 +67,7 @@ def taught(lab: Lab) -> Drawn:
         teacher = training.tuned(generator(), lab.cache / TEACHER)
         seeds = [mix(WORLD, 2, k) for k in range(len(prompts))]
         parts = sample_batches(teacher, prompts, seeds, guidance=1.0, batch=32)
-        return {"images": torch.cat([as_bytes(part) for part in parts])}
+        return {"images": torch.cat([as_bytes(part).cpu() for part in parts])}
 
     def trained() -> dict[str, Any]:
         images = stored(lab.cache / "teacher", draw)["images"]

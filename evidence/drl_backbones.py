@@ -17,6 +17,7 @@ from torch import nn
 from tastemaker.algorithms import pretrain
 from tastemaker.algorithms.optimise import OptimiserConfig, begin
 from tastemaker.data.batches import Batches
+from tastemaker.devices import best_device, place
 from tastemaker.generators.networks import TinyFlowNetwork
 from tastemaker.records import Interval
 from tastemaker.world.dataset import clean_world
@@ -43,32 +44,33 @@ def seeded(make: Callable[[], nn.Module]) -> Any:
 def on_pictures(kind: type[bases.OnShippedDecoder]) -> Any:
     known = bases.words()
     network = seeded(lambda: TinyFlowNetwork(bases.SHAPE, len(known), known.length))
-    return kind(network, known)  # type: ignore[arg-type]
+    return place(kind(network, known))  # type: ignore[arg-type]
 
 
 def aligned() -> Any:
     known, states = bases.words(), 160
     network = seeded(lambda: bases.AlignedNetwork(bases.SHAPE, len(known), known.length, states))
-    return bases.Aligned(network, known)
+    return place(bases.Aligned(network, known))
 
 
 def latent(lab: Lab, steps: int) -> Any:
     """With its decoder, trained here the first time."""
-    known, codec = bases.words(), seeded(bases.LatentCodec)
+    known, codec = bases.words(), seeded(bases.LatentCodec).to(best_device())
     codec.load_state_dict(stored(lab.cache / "base-rae-codec", lambda: decoder(codec, steps)))
     codec.decoder.requires_grad_(False)
     shape = (bases.LATENTS, 8, bases.LATENT_WIDTH, bases.LATENT_DEPTH, len(known), known.length)
-    return bases.Latent(seeded(lambda: bases.LatentNetwork(*shape)), known, codec)
+    return place(bases.Latent(seeded(lambda: bases.LatentNetwork(*shape)), known, codec))
 
 
 def decoder(codec: bases.LatentCodec, steps: int) -> dict[str, torch.Tensor]:
     """Mean absolute difference to clean drawings, from latents that are roughened a little."""
     data = Batches(clean_world(WORLD + 4), 32, 0).from_step(0)
-    codec.standardise(next(data)[0])
+    codec.standardise(next(data)[0].to(best_device()))
     state = begin(codec.decoder, replace(DECODING, cosine_steps=steps))
     for k, (images, _) in zip(range(steps), data):
+        images = images.to(best_device())
         x1 = codec.encode(images)
-        rough = x1 + 0.1 * torch.randn(x1.shape, generator=torch.Generator().manual_seed(k))
+        rough = x1 + 0.1 * torch.randn(x1.shape, generator=torch.Generator().manual_seed(k)).to(x1)
         state.update((codec.decode(rough) - images).abs().mean())
     return codec.state_dict()
 

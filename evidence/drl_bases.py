@@ -140,6 +140,11 @@ class LatentCodec(nn.Module):
         self.decoder = nn.Sequential(*layers, nn.Conv2d(channels, 3, 3, padding=1))
         self.encoder: Any = [EfficientNetLite0().network]  # in a list: frozen, and no part of what is saved
 
+    def _apply(self, *args: Any, **how: Any) -> LatentCodec:
+        """The encoder moves with the decoder."""
+        self.encoder[0]._apply(*args, **how)
+        return super()._apply(*args, **how)
+
     def maps(self, images: Tensor) -> Tensor:
         """(B, C, 8, 8), as the network has them."""
         behind = maps(self.encoder[0], images * 2 - 1)

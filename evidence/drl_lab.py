@@ -197,7 +197,7 @@ class Lab:
 
 def through(made: Any) -> Callable[[Tensor], Tensor]:
     """Pictures (B, 3, H, W) -> what the generator's codec leaves of them."""
-    return lambda images: made.codec.decode(made.codec.encode(images, torch.arange(len(images))))
+    return lambda images: made.codec.decode(made.codec.encode(images.to(made.device), torch.arange(len(images))))
 
 
 def generator() -> Any:

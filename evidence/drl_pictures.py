@@ -94,7 +94,7 @@ def drawn(file: Path, load: Callable[[], Any], prompts: Sequence[Prompt], scored
         seeds = [mix(WORLD, 1, k) for k in range(len(prompts))]
         parts = sample_batches(load(), prompts, seeds, guidance=1.0, batch=32)
         with torch.no_grad():
-            images = torch.cat([as_bytes(part) for part in parts])
+            images = torch.cat([as_bytes(part).cpu() for part in parts])
             return {"images": images, **looked_at(images), **(judged(images, prompts) if scored else {})}
 
     return as_drawn(stored(file, make))
@@ -118,7 +118,7 @@ def clean_drawings(file: Path, count: int, change: Callable[[Tensor], Tensor] | 
         rows = torch.arange((REAL + 1) * count).split(64)
         with torch.no_grad():
             batches = (torch.stack([world[int(k)][0] for k in part]) for part in rows)
-            images = torch.cat([as_bytes(change(b).clamp(0, 1) if change else b) for b in batches])
+            images = torch.cat([as_bytes(change(b).clamp(0, 1) if change else b).cpu() for b in batches])
             looks = {f"look/{name}": value for name, value in drift.figures(from_bytes(images)).items()}
             return {"images": images, **looked_at(images), **looks}
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tastemaker.algorithms.discriminator import logistic
 from tastemaker.data.batches import Dataset
+from tastemaker.devices import best_device, place
 from tastemaker.picture_bytes import as_bytes, from_bytes
 from tastemaker.randomness import mix
 from tastemaker.records import Prompt, Provenance
@@ -58,7 +59,7 @@ def scratch(generator: Any, real: Dataset, count: int, file: Path) -> Scratch:
     weights = load_file(file)
     accuracy = float(weights.pop("accuracy"))
     made.load_state_dict(weights)
-    return Scratch(made, accuracy)
+    return place(Scratch(made, accuracy))
 
 
 def pairs(generator: Any, real: Dataset, count: int) -> tuple[Tensor, Tensor]:
@@ -70,7 +71,8 @@ def pairs(generator: Any, real: Dataset, count: int) -> tuple[Tensor, Tensor]:
 
 def learn(made: nn.Module, real: Tensor, drawn: Tensor) -> float:
     """Logistic loss with Adam; -> accuracy on the last fifth of the pairs."""
-    last = int((1 - HELD_OUT) * len(real))
+    last, device = int((1 - HELD_OUT) * len(real)), best_device()
+    made, real, drawn = made.to(device), real.to(device), drawn.to(device)
     optimiser = torch.optim.Adam(made.parameters(), 1e-3)
     rows = torch.Generator().manual_seed(0)
     for _ in range(STEPS):

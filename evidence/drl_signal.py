@@ -40,7 +40,7 @@ def shares(lab: Lab, reward: Reward) -> dict[str, Any]:
     condition = made.prepare(Condition.of(lab.training_prompts(0)[: GROUPS * EACH]))
     parts = [drawn(made, reward, condition[rows], rows, scheme) for rows in torch.arange(GROUPS * EACH).split(16)]
     x, a = (torch.cat(part, 1) for part in zip(*parts))  # (T, N, ...) both
-    a = shortened(a, torch.ones(x.shape[1], dtype=torch.bool), config.adjoint_cut)
+    a = shortened(a, torch.ones(x.shape[1], dtype=torch.bool, device=a.device), config.adjoint_cut)
     return {f"{low:g} to {high:g}": share(made, condition, x, a, scheme, (low, high)) for low, high in BANDS}
 
 
@@ -64,7 +64,7 @@ def share(made: Any, condition: Condition, x: Tensor, a: Tensor, scheme: Scheme,
             v = made.velocity(x[k, rows], x.new_full((len(rows),), scheme.times[k]), condition[rows])
             said = said + scheme.weight[k] ** 2 * scheme.gain[k] * scheme.spread[k] * (v * a[k, rows]).sum() / EACH
         found.append(torch.cat([g.flatten() for g in torch.autograd.grad(said, weights)]))
-    products = (torch.stack(found) @ torch.stack(found).T).numpy()
+    products = (torch.stack(found) @ torch.stack(found).T).cpu().numpy()
 
     def figure(rows: np.ndarray) -> float:
         part = products[np.ix_(rows, rows)]

@@ -146,6 +146,6 @@ def matching_loss(generator: Any, pictures: torch.Tensor, prompts: Sequence[Prom
     for first in range(0, len(prompts), 32):
         rows = slice(first, first + 32)
         seeds = torch.arange(first, min(first + 32, len(prompts)))
-        x1 = generator.codec.encode(pictures[rows], seeds)
+        x1 = generator.codec.encode(pictures[rows].to(generator.device), seeds)
         found.append(generator.loss(x1, generator.caption_condition(prompts[rows]), generator.draw(x1, seeds)))
-    return torch.cat(found)
+    return torch.cat(found).cpu()

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..devices import place
 from ..errors import TastemakerError, UnknownName
 from ..records import Prompt
 from .protocol import Encoder
@@ -87,7 +88,7 @@ ENCODERS: dict[str, Callable[[str], Encoder]] = {
 
 def load_encoder(name: str) -> Encoder:
     """See the table above. Raises UnknownName with the nearest names, TastemakerError where a path is missing."""
-    return _load("feature space", ENCODERS, name)
+    return place(_load("feature space", ENCODERS, name))
 
 
 @dataclass(frozen=True)
@@ -100,21 +101,21 @@ class PromptVectors:
 
 
 def _tiny_clip_words(path: str) -> PromptVectors:
-    clip = load_tiny_clip(path or None)
+    clip = place(load_tiny_clip(path or None))
     return PromptVectors(clip.text_vectors, clip.network.config.features, clip.provenance.weight_hash)
 
 
 def _minilm(path: str) -> PromptVectors:
     from .minilm import MiniLM
 
-    words = MiniLM(path or None)
+    words = place(MiniLM(path or None))
     return PromptVectors(words.vectors, words.dim, words.provenance.weight_hash)
 
 
 def _clip_words(path: str) -> PromptVectors:
     from .clip import load_clip_folder
 
-    clip = load_clip_folder(_needed(path, "clip"))
+    clip = place(load_clip_folder(_needed(path, "clip")))
 
     def read(prompts: Sequence[Prompt]) -> Tensor:
         with torch.no_grad():

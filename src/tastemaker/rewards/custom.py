@@ -4,9 +4,10 @@
         return images.mean((1, 2, 3))  # (B,), higher is better
     score.differentiable = True        # only if a gradient may flow back to the pictures; False otherwise
 
-The name after the colon may also be a class (made without arguments) or an object with such a `score`; what it says
-of `name`, `differentiable`, `range` and `provenance` is kept, and what it has of a verifier's questions (`clear`,
-`potential`, `critique`, `judge`, `faults`) is answered by it.
+Pictures lie on the processor; those for a differentiable reward lie where the generator works. The name after the
+colon may also be a class (made without arguments) or an object with such a `score`; what it says of `name`,
+`differentiable`, `range` and `provenance` is kept, and what it has of a verifier's questions (`clear`, `potential`,
+`critique`, `judge`, `faults`) is answered by it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class CustomReward:
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """(B, 3, H, W), B prompts -> what the function gives, as a tensor; its shape is checked by `sampling`."""
-        values = self.function(images, list(prompts))
+        values = self.function(images if self.differentiable else images.cpu(), list(prompts))
         return values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float32)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 
+from ..devices import place
 from ..errors import TastemakerError, UnknownName
 from ..protocols import Reward
 from .custom import load_custom
@@ -172,7 +173,7 @@ def load_reward(name: str) -> Reward:
     """See the table above. Raises UnknownName with the nearest names, and TastemakerError where a path is missing,
     or given to a reward that takes none."""
     if name.endswith(".py") or ".py:" in name:
-        return load_custom(name)
+        return place(load_custom(name))
     short, colon, path = name.partition(":")
     if short not in REWARDS:
         raise UnknownName("reward", short, REWARDS, "Your own is given as FILE.py:NAME")
@@ -182,7 +183,7 @@ def load_reward(name: str) -> Reward:
         raise TastemakerError(f"reward '{short}' takes no path, got '{path}'; write '{short}'")
     if not path and any(p.default is p.empty for p in wanted):
         raise TastemakerError(f"reward '{short}' needs the path of its weights; write '{short}:PATH'")
-    return make(path) if path else make()
+    return place(make(path) if path else make())
 
 
 def load_rewards(names: str | Sequence[str]) -> list[Reward]:

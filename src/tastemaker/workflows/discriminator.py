@@ -25,6 +25,7 @@ from ..algorithms.optimise import begin
 from ..algorithms.selection import Selection
 from ..data.batches import Dataset
 from ..data.split import part_of
+from ..devices import best_device, device_name
 from ..encoders.protocol import Encoder, extract
 from ..encoders.table import load_encoder
 from ..errors import TastemakerError
@@ -41,7 +42,6 @@ from .real_pictures import Chosen, choose, real_pictures
 from .runs import Run, open_run, read_settings
 from .sample import check_words, plan_of
 from .sinks import open_sinks, sink_names
-from .train import best_device, device_name
 from .tuning import beginning, speaks_of_the_world, stored
 
 CHUNK = 256  # pairs that are put away at once

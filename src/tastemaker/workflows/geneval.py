@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from ..data.files import write_text
 from ..data.prompts import read_prompts
+from ..devices import best_device
 from ..errors import TastemakerError
 from ..evaluation.colours import ColourNames
 from ..evaluation.detections import (
@@ -126,7 +126,7 @@ def finder_of(settings: Settings) -> Finder:
     from ..encoders.clip import load_clip_folder
 
     clip = load_clip_folder(folder)
-    clip.network.to(device())
+    clip.network.to(best_device())
     return ObjectFinder(found, ColourNames(clip))
 
 
@@ -135,11 +135,7 @@ def _detector(where: str) -> FolderDetector:
     if kind not in DETECTORS or not folder:
         expected = " or ".join(f"{known}:FOLDER" for known in DETECTORS)
         raise TastemakerError(f"expected --detector {expected}, got {where}")
-    return DETECTORS[kind](folder, device())
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return DETECTORS[kind](folder, best_device())
 
 
 def _reward(name: str) -> Reward | None:

@@ -16,6 +16,7 @@ from ..algorithms.judge import SHARES, Config, Rows
 from ..algorithms.optimise import begin
 from ..algorithms.selection import Selection
 from ..data.judgements import read_judgements
+from ..devices import best_device
 from ..encoders.tiny_clip import load_tiny_clip
 from ..errors import TastemakerError
 from ..rewards.tiny_judge import JudgeConfig, TinyJudge
@@ -25,7 +26,7 @@ from .judge_rows import FileRows, drawn_rows, export_rows, judge_prompts
 from .load import load_generator
 from .runs import Run, open_run, read_settings
 from .sinks import open_sinks, sink_names
-from .train import best_device, run_recipe
+from .train import run_recipe
 from .tuning import speaks_of_the_world, stored
 
 FILE_SIDE = 384  # pixels, of pictures for a vision-language model

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from ..data.bins import from_description
+from ..devices import place
 from ..encoders.table import ENCODERS as ENCODERS
 from ..encoders.table import load_encoder as load_encoder
 from ..errors import TastemakerError, UnknownName
@@ -178,7 +179,12 @@ ABOUT = (  # name, what it is, licence, what it needs
 
 
 def load_generator(name: str) -> Generator:
-    """See the table above. Raises UnknownName with the nearest names, TastemakerError where a folder is not one."""
+    """See the table above; on the GPU where there is one. Raises UnknownName with the nearest names, TastemakerError
+    where a folder is not one."""
+    return place(_named(name))
+
+
+def _named(name: str) -> Generator:
     kind, _, path = name.partition(":")
     if kind in GENERATORS:
         return GENERATORS[kind](path)

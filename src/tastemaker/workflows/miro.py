@@ -17,6 +17,7 @@ from ..data import bins as binning
 from ..data.batches import Batches
 from ..data.bins import Bins, described, from_description, levels_of, make_bins, occupancy, require_same
 from ..data.scored_set import ScoredSet
+from ..devices import best_device
 from ..encoders.words import Vocabulary
 from ..errors import TastemakerError, UnknownName
 from ..generators.networks import NetworkConfig
@@ -38,7 +39,7 @@ from .processes import assembled, join, spread
 from .runs import Run, open_run, read_settings
 from .scored import ShardSource, Source, WorldSource, kept_set
 from .sinks import open_sinks, sink_names
-from .train import best_device, known_words, run_recipe, sampled
+from .train import known_words, run_recipe, sampled
 from .tuning import beginning, comparison, picture_side
 
 SEEN = 4096  # training pictures whose levels a model keeps

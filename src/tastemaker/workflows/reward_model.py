@@ -17,6 +17,7 @@ from ..algorithms.optimise import begin
 from ..algorithms.reward_model import Config, Selection
 from ..data.pair_batches import PairBatches, Picture, shuffled_pairs, shuffled_prompts
 from ..data.pairs import Pair
+from ..devices import best_device, device_name
 from ..errors import TastemakerError, UnknownName
 from ..picture_bytes import as_bytes, from_bytes
 from ..records import Prompt
@@ -29,7 +30,6 @@ from .preference import preference_figures
 from .runs import Run, open_run, read_settings
 from .simulated_votes import simulated_votes
 from .sinks import open_sinks, sink_names
-from .train import best_device, device_name
 from .versions import weight_hash
 
 KEPT = 200_000  # pictures of one size in memory

@@ -136,7 +136,7 @@ class Combined:
         self.provenance = rewards[0].provenance
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-        columns = torch.stack([r.score(images, prompts).float() for r in self.rewards], 1)  # (B, R)
+        columns = torch.stack([r.score(images, prompts).to(images) for r in self.rewards], 1)  # (B, R)
         standard = (columns - self.mean.to(columns)) / self.std.to(columns)
         return weighted_sum(standard, [1.0 / len(self.rewards)] * len(self.rewards))
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.images import content_hash
 from ..data.shard_ledger import Column, Entry
 from ..data.shard_scores import Scored, ShardWriter
 from ..data.shards import SCORES, BrokenShard, Sample, Shard, Words, samples, shard_hash, stamp
+from ..devices import place
 from ..errors import TastemakerError
 from ..protocols import Reward
 from ..records import Prompt
@@ -56,12 +57,7 @@ Outcome = Entry | Failed
 
 def load_on(names: Sequence[str], device: str) -> list[Reward]:
     """Rewards with their networks on a device; one without a network works where its pictures are."""
-    rewards = load_rewards(names)
-    for reward in rewards:
-        network = getattr(reward, "network", None)
-        if isinstance(network, nn.Module):
-            network.to(device)
-    return rewards
+    return place(load_rewards(names), torch.device(device))
 
 
 def score_shard(rewards: Sequence[Reward], work: Work) -> Outcome:

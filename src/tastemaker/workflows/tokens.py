@@ -13,6 +13,7 @@ from ..algorithms import masked, tokenizer
 from ..algorithms.optimise import TrainingState, begin
 from ..data.batches import Batches
 from ..data.grid import save_grid
+from ..devices import best_device
 from ..encoders.words import Vocabulary
 from ..errors import TastemakerError
 from ..generators.class_checkpoints import description
@@ -27,7 +28,7 @@ from .follow import follow
 from .processes import assembled, join, spread
 from .runs import Run, open_run, read_settings
 from .sinks import open_sinks, sink_names
-from .train import best_device, captioned_data, evaluating, grid_prompts, readable, run_recipe, sampled
+from .train import captioned_data, evaluating, grid_prompts, readable, run_recipe, sampled
 from .versions import weight_hash
 
 SHOWN = 8  # pictures of a sheet

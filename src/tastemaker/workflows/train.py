@@ -15,6 +15,7 @@ from ..data.batches import Batches
 from ..data.captioned import Captioned
 from ..data.datasets import from_csv, from_folder, from_tar, read_table
 from ..data.grid import save_grid
+from ..devices import best_device, device_name
 from ..encoders.tiny_clip import TinyClip, TowerConfig
 from ..encoders.words import Vocabulary, split_words
 from ..errors import TastemakerError
@@ -171,11 +172,3 @@ def evaluating(network: torch.nn.Module) -> Iterator[None]:
 def run_recipe(run: Run, state: TrainingState) -> dict[str, Any]:
     """What a model file says of how it was made."""
     return {"config": dict(run.config), "steps": state.step, "device": device_name()}
-
-
-def best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

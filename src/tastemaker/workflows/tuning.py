@@ -19,6 +19,7 @@ from ..algorithms.watching import Look, Watch, watched
 from ..data.batches import Batches
 from ..data.grid import save_grid
 from ..data.prompts import read_prompts
+from ..devices import place
 from ..errors import TastemakerError
 from ..evaluation import drift
 from ..evaluation.intervals import bootstrap_mean, paired_difference
@@ -65,7 +66,8 @@ def load_tunable(model: str, lora_rank: int | None = None, gradient_checkpointin
         from ..generators.diffusers_load import load
 
         rank = DIFFUSERS_RANK if lora_rank is None else lora_rank
-        return load(model.partition(":")[2], lora_rank=rank or None, gradient_checkpointing=gradient_checkpointing)
+        folder = model.partition(":")[2]
+        return place(load(folder, lora_rank=rank or None, gradient_checkpointing=gradient_checkpointing))
     generator = load_generator(model)
     if isinstance(generator.network, Interpolated):
         raise TastemakerError(f"'{model}' has the weights of two generators; tune one of them, or sample from it")
@@ -77,7 +79,7 @@ def load_tunable(model: str, lora_rank: int | None = None, gradient_checkpointin
         checkpoint_class_flow(generator)
     if gradient_checkpointing and isinstance(generator, TinyMasked):
         checkpoint_tokens(generator)
-    return generator
+    return place(generator)  # with its adapter
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..devices import place
 from ..errors import TastemakerError
 from ..object_rules import Verdict, judge
 from ..records import Prompt, Provenance
@@ -23,7 +24,7 @@ LABELS, SCORES, RATERS = "detector-a", "detector-b", "detector-r"
 
 @functools.cache
 def detector(name: str = SCORES) -> Detector:
-    return load_detector(shipped(name))
+    return place(load_detector(shipped(name)))
 
 
 def require_specs(prompts: Sequence[Prompt]) -> None:
