@@ -19,6 +19,7 @@ from tastemaker.generators.unmasking import (
     MASK,
     SAMPLERS,
     Step,
+    amused,
     confidence,
     cosine_times,
     gumbel,
@@ -39,7 +40,7 @@ from tastemaker.search.ledger import metered
 from tastemaker.world.grammar import evaluation_prompts
 
 PROMPTS = evaluation_prompts(6)[:12]
-PLANS = {f.__name__: Plan(f, cosine_times(4)) for f in (confidence, show_o, random_order)}
+PLANS = {f.__name__: Plan(f, cosine_times(4)) for f in (confidence, show_o, amused, random_order)}
 PLANS["raster"] = Plan(raster, token_by_token(16))
 
 

@@ -1,4 +1,4 @@
-"""Tiny random pipelines of the four supported kinds, with tokenizers made on the spot, as diffusers saves them."""
+"""Tiny random pipelines of the supported kinds, with tokenizers made on the spot, as diffusers saves them."""
 
 from __future__ import annotations
 
@@ -192,12 +192,48 @@ def flux(folder: pathlib.Path) -> None:
     ).save_pretrained(folder / "pipeline")
 
 
-KINDS = {"sd": sd, "sdxl": sdxl, "sd3": sd3, "flux": flux}
+def amused(folder: pathlib.Path, **scheduler) -> None:
+    tokenizer = clip_tokenizer(folder / "made", "!")
+    diffusers.AmusedPipeline(
+        vqvae=diffusers.VQModel(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=6,
+            norm_num_groups=4,
+            num_vq_embeddings=24,
+            lookup_from_codebook=True,
+        ),
+        tokenizer=tokenizer,
+        text_encoder=clip(CLIPTextModelWithProjection, 16, len(tokenizer)),
+        transformer=diffusers.UVit2DModel(
+            hidden_size=32,
+            cond_embed_dim=16,
+            micro_cond_encode_dim=4,
+            micro_cond_embed_dim=20,
+            encoder_hidden_size=16,
+            vocab_size=32,
+            codebook_size=24,
+            in_channels=16,
+            block_out_channels=16,
+            num_res_blocks=1,
+            block_num_heads=2,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+            sample_size=SIDE // 2,
+        ),
+        scheduler=diffusers.AmusedScheduler(**({"mask_token_id": 31} | scheduler)),
+    ).save_pretrained(folder / "pipeline")
+
+
+KINDS = {"sd": sd, "sdxl": sdxl, "sd3": sd3, "flux": flux}  # flow and diffusion
+MASKED = {"amused": amused}
 
 
 def make(kind: str, folder: pathlib.Path, seed: int = 0, **scheduler) -> pathlib.Path:
     """Returns the pipeline folder. The same seed gives the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        KINDS[kind](folder, **scheduler)
+        (KINDS | MASKED)[kind](folder, **scheduler)
     return folder / "pipeline"

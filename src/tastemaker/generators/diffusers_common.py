@@ -1,4 +1,4 @@
-"""What the four kinds of diffusers pipeline share: the loaded folder, its text cache, its codec, how it is saved.
+"""What the kinds of diffusers pipeline share: the loaded folder, its text cache, its codec, how it is saved.
 
 A pipeline's components are called one by one, never its `__call__`, so that the trajectory, the noise and the
 gradient are ours. diffusers itself is imported by the functions that need it. Letters: B batch, C H W a latent.
@@ -47,6 +47,7 @@ class Family:
     encode: Callable[[Any, list[str], Settings], Cache]
     call: Callable[[nn.Module, Tensor, Tensor, Cache], Tensor]  # network, x, timestep (B,), cache -> output
     build: Callable[..., Any]  # folder -> generator
+    codec: str = "vae"  # the component between pictures and what the network works on
 
 
 class VaeCodec:

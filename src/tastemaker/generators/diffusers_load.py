@@ -13,6 +13,7 @@ import torch
 
 from ..errors import MissingExtra, TastemakerError, UnknownName
 from . import diffusers_lora
+from .diffusers_amused import AMUSED, DiffusersAmused
 from .diffusers_common import Family, PipelineFolder, Settings
 from .diffusers_flow import FLUX, SD3, DiffusersFlow
 from .diffusers_unet import SD, SDXL, DiffusersUNet
@@ -22,6 +23,7 @@ KINDS: dict[str, Family] = {
     "StableDiffusionXLPipeline": SDXL,
     "StableDiffusion3Pipeline": SD3,
     "FluxPipeline": FLUX,
+    "AmusedPipeline": AMUSED,
 }
 LIBRARIES = ("diffusers", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,8 +43,8 @@ def load(
     flux_guidance: float = 3.5,
     variant: str | None = None,
     seed: int = 0,
-) -> DiffusersFlow | DiffusersUNet:
-    """A StableDiffusion, StableDiffusionXL, StableDiffusion3 or Flux pipeline folder as a generator.
+) -> DiffusersFlow | DiffusersUNet | DiffusersAmused:
+    """A StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux or Amused pipeline folder as a generator.
 
     size: pixels of a picture, a side or (height, width); None: the folder's own. dtype: of the network and the text
     encoders; the VAE, the latents and every adapter weight stay float32. lora_rank: train a fresh adapter of this
@@ -62,7 +64,7 @@ def load(
     adapted = lora_rank is not None or lora is not None
     require("diffusers", "transformers", *["peft"] * adapted)
     pipeline = read_pipeline(path, index["_class_name"], DTYPES[dtype], variant).to(device)
-    pipeline.vae.float()
+    codec = getattr(pipeline, family.codec).float()
     settings = Settings(
         picture_size(pipeline, family, size), sequence_length or family.sequence_length, flux_guidance
     )
@@ -74,7 +76,8 @@ def load(
         diffusers_lora.add(network, lora_rank, lora_alpha, seed)
     if gradient_checkpointing:
         network.enable_gradient_checkpointing()
-        pipeline.vae.enable_gradient_checkpointing()
+        if codec._supports_gradient_checkpointing:
+            codec.enable_gradient_checkpointing()
     return family.build(PipelineFolder(pipeline, family, settings, DTYPES[dtype]))
 
 

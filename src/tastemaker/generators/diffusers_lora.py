@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import TastemakerError
@@ -50,7 +51,8 @@ def read(pipeline: Any, network: nn.Module, folder: str | os.PathLike) -> None:
     if not os.path.isfile(os.path.join(folder, FILE)):
         raise TastemakerError(f"expected the LoRA file '{FILE}' in '{folder}', found none")
     try:
-        pipeline.load_lora_weights(str(folder), weight_name=FILE, adapter_name=NAME, local_files_only=True)
+        loading = pipeline.load_lora_weights if hasattr(pipeline, "load_lora_weights") else network.load_lora_adapter
+        loading(str(folder), weight_name=FILE, adapter_name=NAME, local_files_only=True)  # type: ignore[operator]
     except Exception as error:
         raise TastemakerError(f"cannot read the LoRA file in '{folder}': {error}") from error
     train_adapter_only(network)
@@ -114,6 +116,11 @@ def _scaling(layer: nn.Module) -> dict[str, float]:
 
 
 def write(pipeline_class: Any, component: str, network: nn.Module, folder: str | os.PathLike) -> None:
-    """`FILE` in the layout that `load_lora_weights` of this pipeline class reads."""
+    """`FILE` in the layout that `load_lora_weights` of this pipeline class reads; aMUSEd's has none, and its network
+    reads the same layout with `load_lora_adapter`."""
+    if not hasattr(pipeline_class, "save_lora_weights"):
+        named = {f"{component}.{key}": value for key, value in weights(network).items()}
+        save_file(named, os.path.join(folder, FILE), metadata={"format": "pt"})
+        return
     layers = {f"{component}_lora_layers": weights(network)}
     pipeline_class.save_lora_weights(str(folder), weight_name=FILE, safe_serialization=True, **layers)

@@ -227,7 +227,7 @@ class MagvitCodec:
     @torch.no_grad()
     def decode(self, x1: Tensor) -> Tensor:
         """(B, N) -> (B, 3, H, W), not clamped. Raises TastemakerError for a code outside of the codebook."""
-        require_codes(x1, self.tokenizer.config.bits)
+        require_codes(x1, len(self.tokenizer.quantize.embedding))  # type: ignore[arg-type]
         signs: Tensor = self.tokenizer.quantize.embedding[x1.to(self.device)]  # type: ignore  # (B, N, b)
         z = signs.transpose(1, 2).unflatten(2, (self.side, self.side))
         return self.tokenizer.decoder(z) / 2 + 0.5

@@ -8,12 +8,13 @@ with one signature, `sampler(step: Step) -> (B, N) bool`, and stand in `Plan.sam
 |---|---|---|
 | `confidence` | the least probable draws (MaskGIT, Chang et al. 2022, arXiv 2202.04200) | none |
 | `show_o` | the same, with the temperature and the ties of Show-o's release (arXiv 2408.12528) | none |
+| `amused` | the same, with a temperature that falls evenly to 0 (AmusedScheduler of diffusers) | none |
 | `random_order` | what comes last in an order drawn at the start | exact |
 | `raster` | what comes last in reading order: next-token generation (LlamaGen, arXiv 2406.06525) | exact |
 
-The first two choose by what was drawn, so which tokens are kept depends on all that were thrown away, and no density
-can be written down. The last two do not look at the tokens: log p is the sum of those of the tokens revealed.
-`Plan.temperature` is the scale of the Gumbel noise with which the first two choose; tokens themselves are always
+The first three choose by what was drawn, so which tokens are kept depends on all that were thrown away, and no
+density can be written down. The last two do not look at the tokens: log p is the sum of those of the tokens revealed.
+`Plan.temperature` is the scale of the Gumbel noise with which the first three choose; tokens themselves are always
 drawn at temperature 1. Letters: B batch, N tokens, T steps.
 """
 
@@ -59,7 +60,18 @@ def show_o(step: Step) -> Tensor:
     """As `confidence`, with the released temperature, temperature (1 - 1 / T) (1 - 2 / T) ... (1 - k / T), which is
     next to 0 half way through, and strictly below the threshold, so that of equals fewer stay. The temperature is a
     function of the step; the release multiplies a variable that its next candidate goes on with."""
-    heat = torch.tensor(released_temperatures(step.plan.steps, step.plan.temperature))[step.index.cpu()]
+    return _strictly_below(step, torch.tensor(released_temperatures(step.plan.steps, step.plan.temperature)))
+
+
+def amused(step: Step) -> Tensor:
+    """As `show_o`, with the temperature (1 - (k - 1) / (T - 1)) of `Plan.temperature`: all of it at the first step,
+    none at the last."""
+    return _strictly_below(step, torch.linspace(step.plan.temperature, 0, step.plan.steps))
+
+
+def _strictly_below(step: Step, heats: Tensor) -> Tensor:
+    """heats (T,): the temperature of each step."""
+    heat = heats[step.index.cpu()]
     noisy = step.log_p + heat[:, None].to(step.log_p) * gumbel(step.uniform)
     noisy = noisy.masked_fill(step.known, torch.finfo(noisy.dtype).max)
     return noisy < noisy.sort(1).values.gather(1, step.stay[:, None])
@@ -76,7 +88,7 @@ def raster(step: Step) -> Tensor:
     return places >= len(places) - step.stay[:, None]
 
 
-SAMPLERS: dict[str, Sampler] = {f.__name__: f for f in (confidence, show_o, random_order, raster)}
+SAMPLERS: dict[str, Sampler] = {f.__name__: f for f in (confidence, show_o, amused, random_order, raster)}
 FACTORISED = (random_order, raster)
 
 

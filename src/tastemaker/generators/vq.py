@@ -42,11 +42,11 @@ def bits_of(codes: Tensor, bits: int) -> Tensor:
     return (codes[..., None] >> shifts & 1) * 2.0 - 1
 
 
-def require_codes(codes: Tensor, bits: int) -> None:
-    """Raise TastemakerError for a code outside of the codebook."""
-    if codes.numel() and (codes.min() < 0 or codes.max() >= 2**bits):
+def require_codes(codes: Tensor, count: int) -> None:
+    """Raise TastemakerError for a code outside of the `count` of the codebook."""
+    if codes.numel() and (codes.min() < 0 or codes.max() >= count):
         raise TastemakerError(
-            f"expected tokens from 0 to {2**bits - 1}, got {int(codes.min())} to {int(codes.max())}; masked ones "
+            f"expected tokens from 0 to {count - 1}, got {int(codes.min())} to {int(codes.max())}; masked ones "
             "have to be drawn before they are decoded"
         )
 
@@ -155,7 +155,7 @@ class TokenCodec:
     def decode(self, x1: Tensor) -> Tensor:
         """(B, N) -> (B, 3, H, W), not clamped. Raises TastemakerError for a code outside of the codebook."""
         config = self.tokenizer.config
-        require_codes(x1, config.bits)
+        require_codes(x1, 2**config.bits)
         z = bits_of(x1.long(), config.bits).unflatten(1, (config.side, config.side))  # (B, h, w, b)
         return self.tokenizer.decoder(z.movedim(-1, 1)) / 2 + 0.5
 

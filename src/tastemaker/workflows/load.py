@@ -4,7 +4,7 @@
 |---|---|
 | `tiny-flow` | the shipped generator |
 | `tiny-flow:PATH` or a run's folder | one that `train pretrain` or `train refl` wrote |
-| `diffusers:PATH` | a StableDiffusion, XL, 3 or Flux pipeline folder |
+| `diffusers:PATH` | a StableDiffusion, XL, 3, Flux or aMUSEd pipeline folder |
 | a run's folder of one | the tuned pipeline, or the pipeline that the run began with and its adapter |
 | `sit:PATH`, `repa:PATH`, `jit:PATH`, `rae:PATH` | a released generator of ImageNet's classes; `RUN` of a tuned one |
 | `tiny-masked:PATH` or a run's folder | a masked-token generator that `train masked` or `train dpo` wrote |
@@ -134,7 +134,7 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("tiny-miro:RUN", "generator of the emoji world that is told rewards", "MIT", "a run of train miro"),
     (
         "diffusers:PATH",
-        "StableDiffusion, XL, 3 or Flux pipeline folder",
+        "StableDiffusion, XL, 3, Flux or aMUSEd pipeline folder",
         "its own",
         "pip install 'tastemaker[models]'",
     ),
