@@ -3,14 +3,16 @@
     python -m evidence.miro [--quick] [--parts curves,selection,targets,tuned] [--cache FOLDER]
 
 A small tiny-flow learns from nothing on the noisy world, told the levels of four rewards or none of them. What is
-claimed has three seeds; the parts `targets` and `tuned`, and the runs with synthetic captions, have one and are
-exploratory. What no run is told: the world's own check, and diversity in EfficientNet-lite0's space.
+claimed has three seeds; the parts `targets` and `tuned`, the runs with synthetic captions and those with a
+reward-weighted loss have one and are exploratory. What no run is told: the world's own check, what simulated raters
+think, and diversity in EfficientNet-lite0's space.
 
 curves     rewards over training, the steps to the baseline's end, the end itself beside one reward alone, hard
-           filtering and the baseline; GenEval's tasks by the world's check, also with half synthetic captions
+           filtering, a reward-weighted loss and the baseline; GenEval's tasks by the world's check, also with half
+           synthetic captions
 selection  best-of-N of MIRO and the baseline
 targets    each reward's target from 0 to 1; a front of targets
-tuned      the baseline tuned by ReFL on one reward
+tuned      the baseline tuned on one reward by ReFL, and by DPO, all with equal compute
 
 A finished run keeps its model and looks in the cache, and one that was cut goes on where it was left. Parts keep
 their rows there, and results/miro.json holds those of all parts that are there.

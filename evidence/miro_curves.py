@@ -1,4 +1,5 @@
-"""miro.py, first part: MIRO beside the baseline, one reward alone and hard filtering, at equal training.
+"""miro.py, first part: MIRO beside the baseline, one reward alone, hard filtering and a reward-weighted loss, at
+equal training.
 
 Speed-up is the paper's: the steps of the whole baseline run over the steps after which MIRO, asked for high levels,
 has the value that the baseline ends with, interpolated between looks. It mixes how fast is learned with the shift of
@@ -8,7 +9,7 @@ like. Letters: S seeds, T looks, P prompts, K pictures of a prompt at the end, J
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,24 @@ from tastemaker.evaluation.geneval import over_tasks, task_codes
 from tastemaker.evaluation.intervals import bootstrap, paired_difference
 from tastemaker.records import Interval
 
-from .miro_lab import CHECK, COMMAND, REWARDS, Lab, column, mean_scores
+from .miro_judges import CHECK, JUDGED, RATERS, REWARDS, column
+from .miro_lab import COMMAND, Lab, mean_scores
 from .rows import row
 
 PAPER = {"preference": 6.3, "alignment": 3.5}  # HPSv2, and PickScore and ImageReward; Aesthetic 19
+DEVIATIONS = "standard deviations of the baseline"
 TARGET = {"speedup_min": 3.5, "speedup_max": 19.0, "geneval_delta": 0.10, "reward_delta_min": 0.0}
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
-    found = [*speed_rows(lab), geneval_row(lab, "geneval_delta", "miro", "baseline", TARGET["geneval_delta"])]
-    found += [*reward_rows(lab), *diversity_rows(lab), *filtering_rows(lab)]
-    synthetic = ("miro-synthetic", "baseline-synthetic")
-    return [*found, geneval_row(lab, "geneval_delta_synthetic", *synthetic, None, lab.seeds_of_ablations)]
+    one = lab.seeds_of_ablations
+    found = [*speed_rows(lab), geneval_row(lab, "geneval_delta", "miro", target=TARGET["geneval_delta"], paper=0.046)]
+    found += [*reward_rows(lab), delta_row(lab, "held_out_delta_raters", "miro", RATERS), *diversity_rows(lab)]
+    for kind, name, seeds in (("filtered", "filtering", None), ("weighted", "weighting", one)):
+        found += [delta_row(lab, f"{name}_delta_{judge}", kind, judge, seeds) for judge in (*REWARDS, RATERS)]
+        found.append(geneval_row(lab, f"{name}_delta_{CHECK}", kind, seeds=seeds))
+    synthetic = ("miro-synthetic", "baseline-synthetic", one)
+    return [*found, geneval_row(lab, "geneval_delta_synthetic", *synthetic, paper=0.107)]
 
 
 def looks(lab: Lab, kind: str, name: str = "scores") -> NDArray:
@@ -68,87 +75,102 @@ def speed_interval(steps: NDArray, baseline: NDArray, other: NDArray) -> Interva
 
 
 def speed_rows(lab: Lab) -> list[dict[str, Any]]:
-    steps = np.array(lab.look_steps(), np.float64)
-    baseline, ours, unasked = looks(lab, "baseline"), looks(lab, "miro"), looks(lab, "miro", "unasked")
-    made = {}
-    for name in REWARDS:
-        j = column(name)
-        each = [speedup(steps, b.mean(1), o.mean(1)) for b, o in zip(baseline[..., j], ours[..., j])]
-        fair = speed_interval(steps, baseline[..., j], unasked[..., j])
-        beside = {"nothing_asked": fair, "curves": curves(steps, baseline, ours, unasked, j)}
-        value = speed_interval(steps, baseline[..., j], ours[..., j])
-        made[name] = row(f"speedup_{name}", value, each, lab.scale.seeds, COMMAND, None, beside, PAPER.get(name), "x")
-    ordered = sorted(made.values(), key=lambda one: one["value"])
+    """Of every judge; the slowest and the fastest of the rewards that MIRO is told are the claims."""
+    kinds = ("baseline", "miro", *REWARDS)
+    steps, found = np.array(lab.look_steps(), np.float64), {kind: looks(lab, kind) for kind in kinds}
+    found["unasked"] = looks(lab, "miro", "unasked")
+    made = {name: speed_row(lab, steps, found, name) for name in JUDGED}
+    ordered = sorted((made[name] for name in REWARDS), key=lambda one: one["value"])
     ends = [(ordered[0], "speedup_min", 3.5), (ordered[-1], "speedup_max", 19.0)]
     return [{**one, "claim": c, "target": TARGET[c], "paper": p} for one, c, p in ends] + list(made.values())
 
 
-def curves(steps: NDArray, baseline: NDArray, ours: NDArray, unasked: NDArray, j: int) -> dict[str, Any]:
-    """Means over seeds and prompts, look by look."""
-    named = {"baseline": baseline, "asked": ours, "nothing_asked": unasked}
-    return {"steps": steps.tolist(), **{n: c[..., j].mean((0, 2)).tolist() for n, c in named.items()}}
+def speed_row(lab: Lab, steps: NDArray, found: Mapping[str, NDArray], name: str) -> dict[str, Any]:
+    """found: kind -> (S, T, P, J). Beside it MIRO with nothing asked, which is like for like, the run that was told
+    this reward alone, and all curves."""
+    of = {kind: values[..., column(name)] for kind, values in found.items()}  # (S, T, P)
+    baseline = of["baseline"]
+    each = [speedup(steps, b.mean(1), o.mean(1)) for b, o in zip(baseline, of["miro"])]
+    beside: dict[str, Any] = {"nothing_asked": speed_interval(steps, baseline, of["unasked"])}
+    if name in REWARDS:
+        beside["alone"] = speed_interval(steps, baseline, of[name])
+    beside["curves"] = {"steps": steps.tolist(), **{kind: one.mean((0, 2)).tolist() for kind, one in of.items()}}
+    value = speed_interval(steps, baseline, of["miro"])
+    return row(f"speedup_{name}", value, each, lab.scale.seeds, COMMAND, None, beside, PAPER.get(name), "x")
 
 
 def geneval_row(
-    lab: Lab, claim: str, ours: str, theirs: str, target: float | None, seeds: Sequence[int] | None = None
+    lab: Lab,
+    claim: str,
+    ours: str,
+    theirs: str = "baseline",
+    seeds: Sequence[int] | None = None,
+    target: float | None = None,
+    paper: float | None = None,
 ) -> dict[str, Any]:
     """The world's check over its six tasks, at the end."""
-    a, b = ([one["scores"][:, column(CHECK)].numpy() for one in lab.finales(kind, seeds)] for kind in (ours, theirs))
-    tasks, groups = task_codes(lab.repeated(lab.scale.each))
-
-    def overall(values: NDArray) -> Interval:
-        return over_tasks(np.nan_to_num(values.astype(np.float64)), tasks, groups)
-
-    each = [overall(x - y).value for x, y in zip(a, b)]
-    beside = {ours: overall(np.mean(a, 0)), theirs: overall(np.mean(b, 0))}
-    value = overall(np.mean(a, 0) - np.mean(b, 0))
+    a, b = (lab.finales(kind, seeds) for kind in (ours, theirs))
+    each = [overall(lab, right(x) - right(y)).value for x, y in zip(a, b)]
+    means = [np.mean([right(one) for one in side], 0) for side in (a, b)]
+    beside = {ours: overall(lab, means[0]), theirs: overall(lab, means[1])}
     return row(
-        claim, value, each, seeds or lab.scale.seeds, COMMAND, target, beside, 0.046 if seeds is None else 0.107
+        claim, overall(lab, means[0] - means[1]), each, seeds or lab.scale.seeds, COMMAND, target, beside, paper
     )
 
 
-def in_deviations(lab: Lab, ours: str, theirs: str, name: str) -> tuple[Interval, list[float]]:
-    """Mean paired difference of a reward in standard deviations of `theirs` over prompts and pictures."""
-    j, found = column(name), []
-    a, b = lab.finales(ours), lab.finales(theirs)
-    for x, y in zip([*a, {"scores": mean_scores(a)}], [*b, {"scores": mean_scores(b)}]):
-        deviation = torch.stack([one["scores"][:, j] for one in b]).std()
-        columns = (x["scores"][:, j] / deviation, y["scores"][:, j] / deviation)
-        found.append(paired_difference(*columns, lab.texts))
-    return found[-1], [one.value for one in found[:-1]]
+def right(finale: Mapping[str, torch.Tensor]) -> NDArray:
+    """(P K,) float64: 1 where the check says so; where it failed, 0."""
+    return np.nan_to_num(finale["scores"][:, column(CHECK)].double().numpy())
+
+
+def overall(lab: Lab, values: NDArray) -> Interval:
+    """The mean over the six tasks of the mean in each; values (P K,)."""
+    return over_tasks(values, *task_codes(lab.repeated(lab.scale.each)))
+
+
+def in_deviations(
+    lab: Lab, ours: str, theirs: str, name: str, seeds: Sequence[int] | None = None
+) -> tuple[Interval, list[float]]:
+    """Mean paired difference of a judge in standard deviations of `theirs` over prompts and pictures, and by seed."""
+    a, b = lab.finales(ours, seeds), lab.finales(theirs, seeds)
+    deviation = torch.stack([one["scores"][:, column(name)] for one in b]).std()
+
+    def difference(x: torch.Tensor, y: torch.Tensor) -> Interval:
+        return paired_difference(*(side[:, column(name)] / deviation for side in (x, y)), lab.texts)
+
+    each = [difference(x["scores"], y["scores"]).value for x, y in zip(a, b)]
+    return difference(mean_scores(a), mean_scores(b)), each
+
+
+def delta_row(
+    lab: Lab, claim: str, ours: str, name: str, seeds: Sequence[int] | None = None, beside: Any = None
+) -> dict[str, Any]:
+    """Against the baseline."""
+    value, each = in_deviations(lab, ours, "baseline", name, seeds)
+    target = TARGET["reward_delta_min"] if claim.startswith("reward_delta") else None
+    return row(claim, value, each, seeds or lab.scale.seeds, COMMAND, target, beside, unit=DEVIATIONS)
 
 
 def reward_rows(lab: Lab) -> list[dict[str, Any]]:
     made = []
     for name in REWARDS:
-        value, each = in_deviations(lab, "miro", "baseline", name)
-        alone = in_deviations(lab, name, "baseline", name)[0]
-        made.append(row(f"reward_delta_{name}", value, each, lab.scale.seeds, COMMAND, 0.0, {"alone": alone}))
+        beside = {"alone": in_deviations(lab, name, "baseline", name)[0]}
+        made.append(delta_row(lab, f"reward_delta_{name}", "miro", name, beside=beside))
     worst = min(made, key=lambda one: one["value"])
-    found = [{**one, "unit": "standard deviations of the baseline"} for one in (worst, *made)]
-    return [{**found[0], "claim": "reward_delta_min"}, *found[1:]]
+    return [{**worst, "claim": "reward_delta_min"}, *made]
 
 
-def spread(lab: Lab, kind: str) -> NDArray:
-    """(P,) diversity of each prompt's pictures in the space held out, mean over seeds."""
-    return np.mean([per_prompt(one["features"].numpy(), lab.texts) for one in lab.finales(kind)], 0)
+def spreads(lab: Lab, kind: str) -> NDArray:
+    """(S, P) diversity of each prompt's pictures in the space held out."""
+    return np.stack([per_prompt(one["features"].numpy(), lab.texts) for one in lab.finales(kind)])
 
 
 def diversity_rows(lab: Lab) -> list[dict[str, Any]]:
     """MIRO less filtering, and less the mean of those told one reward; the claim is the lower of the two."""
-    ours, prompts = spread(lab, "miro"), sorted({p.text for p in lab.prompts})
-    others = {"filtered": spread(lab, "filtered"), "specialists": np.mean([spread(lab, n) for n in REWARDS], 0)}
-    found = {n: paired_difference(ours, other, prompts) for n, other in others.items()}
-    least = min(found, key=lambda n: found[n].value)
-    beside = {**found, "baseline": paired_difference(ours, spread(lab, "baseline"), prompts)}
-    return [row("diversity_delta", found[least], [], lab.scale.seeds, COMMAND, 0.0, beside, unit="cosine distance")]
-
-
-def filtering_rows(lab: Lab) -> list[dict[str, Any]]:
-    """What hard filtering gains on each reward, and on the check that it was not filtered by."""
-    found = []
-    for name in (*REWARDS, CHECK):
-        value, each = in_deviations(lab, "filtered", "baseline", name)
-        found.append(row(f"filtering_delta_{name}", value, each, lab.scale.seeds, COMMAND,
-                         unit="standard deviations of the baseline"))  # fmt: skip
-    return found
+    ours, prompts = spreads(lab, "miro"), sorted({p.text for p in lab.prompts})
+    others = {"filtered": spreads(lab, "filtered"), "specialists": np.mean([spreads(lab, n) for n in REWARDS], 0)}
+    others["baseline"] = spreads(lab, "baseline")
+    found = {n: paired_difference(ours.mean(0), other.mean(0), prompts) for n, other in others.items()}
+    least = min(("filtered", "specialists"), key=lambda n: found[n].value)
+    each = (ours - others[least]).mean(1).tolist()
+    return [row("diversity_delta", found[least], each, lab.scale.seeds, COMMAND, 0.0, found, unit="cosine distance")]

@@ -11,46 +11,53 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from .miro_lab import REWARDS
+from .miro_judges import JUDGED, REWARDS
 
-COLOURS = {"asked": "#f58518", "nothing_asked": "#eeca3b", "baseline": "#4c78a8", "miro": "#f58518"}
-LABELS = {"asked": "MIRO, asked", "nothing_asked": "MIRO, nothing asked", "baseline": "baseline", "miro": "MIRO"}
+BLUE, ORANGE, YELLOW, GREEN, GREY = "#4c78a8", "#f58518", "#eeca3b", "#54a24b", "#9d9d9d"
+COLOURS = {"baseline": BLUE, "miro": ORANGE, "unasked": YELLOW}
+LABELS = {"baseline": "baseline", "miro": "MIRO, asked", "unasked": "MIRO, nothing asked"}
 
 
 def draw_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A column a reward; a row each for training, best-of-N and the sweep, as far as these ran."""
+    """A column a judge; a row each for training, best-of-N and the sweep, as far as these ran and have the judge."""
     by_claim = {r["claim"]: r for r in rows}
     panels = {"speedup_{}": over_steps, "bon8_minus_bon128_{}": over_n, "target_sweep_{}": over_targets}
     there = {c: draw for c, draw in panels.items() if c.format(REWARDS[0]) in by_claim}
     if not there:
         return
-    shape = (len(there), len(REWARDS))
-    figure, axes = plt.subplots(*shape, figsize=(3.2 * shape[1], 2.7 * shape[0]), layout="constrained", squeeze=False)
+    shape = (len(there), len(JUDGED))
+    figure, axes = plt.subplots(*shape, figsize=(3.0 * shape[1], 2.7 * shape[0]), layout="constrained", squeeze=False)
     for line, (claim, draw) in zip(axes, there.items()):
-        for axis, name in zip(line, REWARDS):
-            draw(axis, by_claim[claim.format(name)]["beside"], name)
-            axis.set_title(name)
+        for axis, name in zip(line, JUDGED):
+            found = by_claim.get(claim.format(name))
+            axis.set_axis_off() if found is None else draw(axis, found["beside"], name)
+            axis.set_title(name if found else "")
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
 def over_steps(axis: Any, beside: Mapping[str, Any], name: str) -> None:
+    """Runs told one reward are drawn in grey, and in green where it is the panel's own."""
     curves = beside["curves"]
-    for kind in ("baseline", "asked", "nothing_asked"):
-        axis.plot(curves["steps"], curves[kind], marker=".", color=COLOURS[kind], label=LABELS[kind])
-    axis.axhline(curves["baseline"][-1], color=COLOURS["baseline"], lw=0.8, ls=":")
+    for kind in REWARDS:
+        own = {"color": GREEN, "label": f"told {name} alone"} if kind == name else {"color": GREY, "lw": 0.7}
+        axis.plot(curves["steps"], curves[kind], **own)
+    for kind, label in LABELS.items():
+        axis.plot(curves["steps"], curves[kind], marker=".", color=COLOURS[kind], label=label)
+    axis.axhline(curves["baseline"][-1], color=BLUE, lw=0.8, ls=":")
     axis.set(xscale="log", xlabel="step")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=6)
 
 
 def over_n(axis: Any, beside: Mapping[str, Any], name: str) -> None:
     for kind, curve in beside["curves"].items():
-        axis.plot([int(n) for n in curve], list(curve.values()), marker=".", color=COLOURS[kind], label=LABELS[kind])
-    axis.set(xscale="log", xlabel="N of best-of-N")
+        axis.plot([int(n) for n in curve], list(curve.values()), marker=".", color=COLOURS[kind], label=kind)
+    axis.set_xscale("log", base=2)
+    axis.set(xlabel="N of best-of-N")
     axis.legend(fontsize=7)
 
 
 def over_targets(axis: Any, beside: Mapping[str, Any], name: str) -> None:
     means = beside["means"]
-    axis.plot([float(level) for level in means], [one[name] for one in means.values()], marker=".", color="#f58518")
+    axis.plot([float(level) for level in means], [one[name] for one in means.values()], marker=".", color=ORANGE)
     axis.set(xlabel="target")

@@ -21,6 +21,7 @@ from tastemaker.algorithms import miro
 from tastemaker.algorithms.optimise import TrainingState, begin
 from tastemaker.data.bins import Bins, levels_of, make_bins
 from tastemaker.data.scored_set import ScoredSet
+from tastemaker.devices import best_device, place
 from tastemaker.encoders.protocol import extract
 from tastemaker.encoders.table import load_encoder
 from tastemaker.encoders.words import Vocabulary
@@ -31,7 +32,6 @@ from tastemaker.generators.tiny_miro import TinyMiro
 from tastemaker.picture_bytes import as_bytes, from_bytes
 from tastemaker.protocols import Reward
 from tastemaker.records import Prompt, StepRecord
-from tastemaker.rewards.table import load_rewards
 from tastemaker.sampling import sample_batches, score
 from tastemaker.weights import shipped
 from tastemaker.workflows.files import write_json
@@ -41,19 +41,18 @@ from tastemaker.workflows.miro import labelled, scale_of
 from tastemaker.workflows.runs import open_run
 from tastemaker.workflows.scored import WorldSource, kept_set
 from tastemaker.workflows.train import evaluating
-from tastemaker.world.check import WorldCheck
 from tastemaker.world.dataset import noisy_world
 from tastemaker.world.grammar import evaluation_prompts, vocabulary
 
+from .miro_judges import JUDGED, REWARDS, judges
 from .simulated_pool import stored
 
 COMMAND = "python -m evidence.miro"
-REWARDS = ("preference", "alignment", "sharpness", "harmony")
-CHECK = "check"  # the world's own, which no run is told
 WORLD = 51_000  # seed of the pictures
 SPACE = "efficientnet-lite0"  # held out: no reward looks at pictures through it
 WORDS = 12
 BASELINE_GUIDANCE = 2.0  # tiny-flow's own
+EARLY = 0.9  # of a baseline's steps: where `tuned` takes it over
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,11 @@ class Lab:
 
     @cached_property
     def judges(self) -> list[Reward]:
-        return [*load_rewards(REWARDS), WorldCheck()]
+        return judges()
 
     @cached_property
     def scored(self) -> ScoredSet:
-        source = WorldSource(noisy_world(WORLD, 64), self.scale.pictures, True, self.judges[:-1])
+        source = WorldSource(noisy_world(WORLD, 64), self.scale.pictures, True, self.judges[: len(REWARDS)])
         return kept_set(self.cache / "pictures", source)
 
     @cached_property
@@ -132,18 +131,19 @@ class Lab:
         return miro.Config(model="none", seed=seed, compile=scale.compile, **sizes, **more)
 
     def run(self, kind: str, seed: int) -> Run:
-        """kind: baseline, miro, filtered, one of REWARDS alone, or the first two with `-synthetic`."""
+        """kind: baseline, miro, filtered, weighted, one of REWARDS alone, or the first two with `-synthetic`."""
         name, _, captions = kind.partition("-")
-        share = 0.5 if captions else 0.0
         told = REWARDS if name == "miro" else (name,) if name in REWARDS else ()
-        config = self.config(seed, synthetic=share, keep_share=0.25 if name == "filtered" else 1.0)
-        return Run(f"{kind}-{seed}", config, told)
+        share, temperature = 0.25 if name == "filtered" else 1.0, 0.2 if name == "weighted" else 0.0
+        how = {"synthetic": 0.5 if captions else 0.0, "keep_share": share, "weight_temperature": temperature}
+        return Run(f"{kind}-{seed}", self.config(seed, **how), told)
 
     def fresh(self, run: Run) -> TinyFlow:
         shape = NetworkConfig(32, 4, self.scale.width, self.scale.depth, self.scale.width // 32)
         flow = TinyFlow.new(shape, Vocabulary(vocabulary(), WORDS), run.config.seed)
         flow.decoder.load_state_dict(load_tiny_flow(shipped("tiny-flow")).decoder.state_dict())
         flow.decoder.requires_grad_(False)
+        place(flow)
         if not run.told:
             return flow
         columns = [REWARDS.index(name) for name in run.told]
@@ -154,6 +154,15 @@ class Lab:
         """T steps, evenly in their logarithm from 1/40 of a run to its end."""
         spaced = torch.logspace(-torch.tensor(40.0).log10().item(), 0, self.scale.looks, dtype=torch.float64)
         return sorted({max(1, round(float(share) * self.scale.steps)) for share in spaced})
+
+    @property
+    def early_step(self) -> int:
+        return max(1, round(EARLY * self.scale.steps))
+
+    def early(self, seed: int) -> Path:
+        """The baseline of that seed as it was at `early_step`."""
+        self.trained(self.run("baseline", seed))
+        return self.cache / f"baseline-{seed}" / "early"
 
     def trained(self, run: Run) -> dict[str, Tensor]:
         """`steps` (T,) and `scores` (T, P, J) of a run with its own targets; `unasked` where nothing is asked of a
@@ -178,8 +187,7 @@ class Lab:
     def row_of(self, run: Run) -> dict[str, Any]:
         """What is written down of a finished run: every judge's mean at the last look."""
         last = load_file(self.cache / run.name / f"look-{self.look_steps()[-1]}.safetensors")
-        names = (*REWARDS, CHECK)
-        means = {kind: dict(zip(names, v.nanmean(0).tolist())) for kind, v in last.items()}
+        means = {kind: dict(zip(JUDGED, v.nanmean(0).tolist())) for kind, v in last.items()}
         return {"run": run.name, "told": list(run.told), "steps": run.config.steps, "means": means}
 
     def looked(
@@ -192,33 +200,37 @@ class Lab:
                     if isinstance(generator, TinyMiro):
                         found["unasked"] = self.judged(unasked(generator), 1)
                 save_file(found, folder / f"look-{record.step}.safetensors")
+            if record.step == self.early_step and folder.name.startswith("baseline-"):
+                with state.ema_weights():
+                    generator.save(folder / "early")
             yield record
 
     def judged(self, generator: Any, each: int) -> Tensor:
-        """(P each, J)."""
-        return score(self.judges, from_bytes(self.pictures(generator, each)), self.repeated(each))
+        """(P each, J), each as `numbered` has them."""
+        return torch.cat([self.scores(images, asked) for images, asked in seen(generator, *self.numbered(each))])
+
+    def scores(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """(B, J)."""
+        return score(self.judges, images, prompts, batch=len(images))
 
     def repeated(self, each: int) -> list[Prompt]:
         return [p for p in self.prompts for _ in range(each)]
 
-    def pictures(self, generator: Any, each: int) -> Tensor:
-        """(P each, 3, H, W) uint8; picture k of a prompt has the same seed for every generator."""
+    def numbered(self, each: int) -> tuple[list[Prompt], range]:
+        """P each prompts with their seeds; picture k of a prompt has the same for every generator."""
         prompts = self.repeated(each)
-        with torch.no_grad():
-            parts = sample_batches(generator, prompts, [7_000_000 + k for k in range(len(prompts))], batch=32)
-            return torch.cat([as_bytes(part) for part in parts])
+        return prompts, range(7_000_000, 7_000_000 + len(prompts))
 
     def finale(self, name: str, generator: Any = None) -> dict[str, Tensor]:
         """What a finished run draws at the end: `scores` (P K, J) and `features` (P K, D) in the space held out."""
 
         def make() -> dict[str, Tensor]:
             made = load_generator(str(self.cache / name)) if generator is None else generator
-            images = self.pictures(made, self.scale.each)
-            features = extract(load_encoder(SPACE), from_bytes(images).split(16))
-            return {
-                "scores": score(self.judges, from_bytes(images), self.repeated(self.scale.each)),
-                "features": features,
-            }
+            encoder, scores, features = load_encoder(SPACE), [], []
+            for images, asked in seen(made, *self.numbered(self.scale.each)):
+                scores.append(self.scores(images, asked))
+                features.append(extract(encoder, images.split(16)))
+            return {"scores": torch.cat(scores), "features": torch.cat(features)}
 
         return stored(self.cache / f"finale-{name}.safetensors", make)
 
@@ -231,16 +243,21 @@ class Lab:
         return found
 
 
+def seen(generator: Any, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Iterator[tuple[Tensor, list[Prompt]]]:
+    """Pictures (b, 3, H, W), through 8 bits as files would be, with their prompts; b is what the device can use."""
+    b, first = 32 if best_device().type == "cpu" else 1024, 0
+    with torch.no_grad():
+        for images in sample_batches(generator, prompts, seeds, batch=b):
+            yield from_bytes(as_bytes(images)), list(prompts[first : first + len(images)])
+            first += len(images)
+
+
 def unasked(generator: TinyMiro) -> TinyMiro:
     """The same generator with nothing asked, guided by the caption alone as the baseline is, and as strongly."""
     nothing = torch.full_like(generator.positive, float("nan"))
     made = generator.asking(nothing, nothing, with_null_condition)
     made.guidance = BASELINE_GUIDANCE
     return made
-
-
-def column(name: str) -> int:
-    return (*REWARDS, CHECK).index(name)
 
 
 def mean_scores(runs: Sequence[dict[str, Tensor]]) -> Tensor:

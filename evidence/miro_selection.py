@@ -14,54 +14,49 @@ from torch import Tensor
 
 from tastemaker.evaluation.intervals import paired_difference
 from tastemaker.evaluation.of_n import counts
-from tastemaker.sampling import sample_batches, score
 from tastemaker.workflows.load import load_generator
 
-from .miro_lab import COMMAND, REWARDS, Lab, column
+from .miro_judges import REWARDS, column
+from .miro_lab import COMMAND, Lab, seen
 from .rows import row
 from .simulated_pool import stored
 
 FEW = 8
+KINDS = ("miro", "baseline")
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
     """The worst reward's difference in standard deviations of the baseline, and every reward's."""
-    most, few = lab.scale.most, min(FEW, lab.scale.most)
+    few = min(FEW, lab.scale.most)
     made = []
     for name in REWARDS:
-        found, each = {}, []
+        found, each = [], []
         for seed in lab.scale.seeds:
-            ours, theirs = (drawn(lab, f"{kind}-{seed}", n)[..., column(name)] for kind, n in kinds(few, most))
+            ours, theirs = (drawn(lab, f"{kind}-{seed}")[..., column(name)] for kind in KINDS)
             deviation = float(theirs.std())
-            pair = best_of(ours, few) / deviation, best_of(theirs, most) / deviation  # (P,) each
-            found[seed], difference = pair, (pair[0] - pair[1]).mean()
-            each.append(float(difference))
-        means = [np.mean([found[seed][k] for seed in found], 0) for k in (0, 1)]
+            pair = best_of(ours, few) / deviation, best_of(theirs, lab.scale.most) / deviation  # (P,) each
+            found.append(pair)
+            each.append(float((pair[0] - pair[1]).mean()))
+        means = [np.mean(side, 0) for side in zip(*found)]
         value = paired_difference(*means, [p.text for p in lab.prompts])
-        beside = {"curves": curves(lab, name, few, most)}
-        made.append(row(f"bon8_minus_bon128_{name}", value, each, lab.scale.seeds, COMMAND, -0.05, beside,
-                        unit="standard deviations of the baseline"))  # fmt: skip
+        made.append(row(f"bon8_minus_bon128_{name}", value, each, lab.scale.seeds, COMMAND, -0.05,
+                        {"curves": curves(lab, name)}, unit="standard deviations of the baseline"))  # fmt: skip
     worst = min(made, key=lambda one: one["value"])
     return [{**worst, "claim": "bon8_minus_bon128"}, *made]
 
 
-def kinds(few: int, most: int) -> tuple[tuple[str, int], tuple[str, int]]:
-    return ("miro", few), ("baseline", most)
-
-
-def drawn(lab: Lab, name: str, n: int) -> Tensor:
+def drawn(lab: Lab, name: str) -> Tensor:
     """(P, n, J) scores; candidate k of prompt p has the same seed for every generator."""
     kind, _, seed = name.rpartition("-")
+    n = lab.scale.most
     lab.trained(lab.run(kind, int(seed)))
 
     def make() -> dict[str, Tensor]:
         generator: Any = load_generator(str(lab.cache / name))
-        found = []
-        for p, prompt in enumerate(lab.prompts):
-            seeds = range(9_000_000 + 1000 * p, 9_000_000 + 1000 * p + n)
-            images = torch.cat(list(sample_batches(generator, [prompt] * n, seeds, batch=32)))
-            found.append(score(lab.judges, images, [prompt] * n))
-        return {"scores": torch.stack(found)}
+        asked = [prompt for prompt in lab.prompts for _ in range(n)]
+        seeds = [9_000_000 + 1000 * p + k for p in range(len(lab.prompts)) for k in range(n)]
+        found = [lab.scores(images, prompts) for images, prompts in seen(generator, asked, seeds)]
+        return {"scores": torch.cat(found).unflatten(0, (-1, n))}
 
     return stored(lab.cache / f"candidates-{name}", make)["scores"]
 
@@ -73,9 +68,11 @@ def best_of(scores: Tensor, k: int) -> NDArray:
     return (scores.sort(1).values.double() @ torch.tensor(chances, dtype=torch.float64)).numpy()
 
 
-def curves(lab: Lab, name: str, few: int, most: int) -> dict[str, Any]:
+def curves(lab: Lab, name: str) -> dict[str, dict[str, float]]:
+    """Means over seeds and prompts."""
     found = {}
-    for kind, n in kinds(few, most):
-        scores = [drawn(lab, f"{kind}-{seed}", n)[..., column(name)] for seed in lab.scale.seeds]
-        found[kind] = {str(k): float(np.mean([best_of(one, k).mean() for one in scores])) for k in counts(n)}
+    for kind in KINDS:
+        scores = [drawn(lab, f"{kind}-{seed}")[..., column(name)] for seed in lab.scale.seeds]
+        numbers = counts(lab.scale.most)
+        found[kind] = {str(k): float(np.mean([best_of(one, k).mean() for one in scores])) for k in numbers}
     return found

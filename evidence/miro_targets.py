@@ -13,7 +13,8 @@ from tastemaker.evaluation.intervals import bootstrap_mean, paired_difference
 from tastemaker.workflows.load import load_generator
 from tastemaker.workflows.targets import search_targets
 
-from .miro_lab import CHECK, COMMAND, REWARDS, Lab, column
+from .miro_judges import JUDGED, REWARDS, column
+from .miro_lab import COMMAND, Lab
 from .rows import row
 
 LEVELS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)  # the paper's
@@ -38,7 +39,7 @@ def swept(lab: Lab, name: str) -> dict[str, Any]:
         )
     scores = {level: one["scores"] for level, one in found.items()}
     ends = [scores[level][:, column(name)] / scores[0.5][:, column(name)].std() for level in (1.0, 0.0)]
-    means = {str(k): {n: float(v[:, column(n)].nanmean()) for n in (*REWARDS, CHECK)} for k, v in scores.items()}
+    means = {str(k): {n: float(v[:, column(n)].nanmean()) for n in JUDGED} for k, v in scores.items()}
     value = paired_difference(*ends, lab.texts)
     return row(f"target_sweep_{name}", value, [value.value], [0], COMMAND, None, {"means": means},
                unit="standard deviations, target 1 less target 0")  # fmt: skip
