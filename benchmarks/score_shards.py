@@ -2,13 +2,13 @@
 
     python -m benchmarks.score_shards --rows NAME ... [--images 96] [--repeats 3] [--kills 50] [--ray-kills 20]
 
-shards_overhead: four rewards of ImageReward's architecture with random weights (width 384, depth 12), two of a view
-    each, over one decode of JPEGs of 512 x 512 in a tar, batch 32. Seconds of the processor, all threads, over the
-    seconds inside the four forwards of the same call. Prints the pictures a second as well, for docs/scale.md.
-shards_memory: the peak of the process while a shard of --few and one of --many small pictures are scored, three
-    rewards without weights.
-shards_killed: pictures that lack a score, or have more than one, after kill -9 of the command at --kills moments.
-shards_ray_killed: the same after the kill -9 of --ray-kills actors of a local Ray cluster, one after another.
+dataset_scoring_overhead: four rewards of ImageReward's architecture with random weights (width 384, depth 12), two of
+    a view each, over one decode of JPEGs of 512 x 512 in a tar, batch 32. Seconds of the processor, all threads, over
+    the seconds inside the four forwards of the same call. Prints the pictures a second as well, for docs/scale.md.
+dataset_scoring_memory_ratio: the peak of the process while a shard of --few and one of --many small pictures are
+    scored, three rewards without weights.
+scoring_kills: pictures that lack a score, or have more than one, after kill -9 of the command at --kills moments.
+ray_kills: the same after the kill -9 of --ray-kills actors of a local Ray cluster, one after another.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def overhead(options: argparse.Namespace) -> None:
             rates.append(count / clock)
     ours, bare = (statistics.median(column) for column in zip(*rows))
     write(
-        name="shards_overhead",
+        name="dataset_scoring_overhead",
         ours=ours,
         other=bare,
         other_is=f"what of it four rewards' forwards took, {options.images} JPEGs of 512 x 512, batch 32, width 384, "
@@ -148,7 +148,7 @@ def overhead(options: argparse.Namespace) -> None:
         ratio=statistics.median(whole / inside for whole, inside in rows),
         target="<= 1.05",
         unit="CPU s",
-        command=said(options, "shards_overhead"),
+        command=said(options, "dataset_scoring_overhead"),
     )
     print(f"{statistics.median(rates):.2f} pictures a second with four rewards on one thread")
 
@@ -156,14 +156,14 @@ def overhead(options: argparse.Namespace) -> None:
 def memory(options: argparse.Namespace) -> None:
     few, many = (peak(count) for count in (options.few, options.many))
     write(
-        name="shards_memory",
+        name="dataset_scoring_memory_ratio",
         ours=many / 1024,
         other=few / 1024,
         other_is=f"the peak with {options.few:,} pictures in the shard; ours with {options.many:,}",
         ratio=many / few,
         target="<= 1.10",
         unit="MiB",
-        command=said(options, "shards_memory"),
+        command=said(options, "dataset_scoring_memory_ratio"),
     )
 
 
@@ -211,7 +211,7 @@ def killed(options: argparse.Namespace) -> None:
                 child.kill()
             if child.wait() == 0:
                 break
-        report("shards_killed", wrong(out, options.shards * 16), f"{kills} kills of the command", options)
+        report("scoring_kills", wrong(out, options.shards * 16), f"{kills} kills of the command", options)
 
 
 def wait_for_work(marks: Path, child: subprocess.Popen) -> None:
@@ -234,7 +234,7 @@ def ray_killed(options: argparse.Namespace) -> None:
             done.set()
             killer.join()
             ray.shutdown()
-        report("shards_ray_killed", wrong(out, options.shards * 16), f"{len(killed)} Ray actors killed", options)
+        report("ray_kills", wrong(out, options.shards * 16), f"{len(killed)} Ray actors killed", options)
 
 
 def kill_actors(marks: Path, count: int, done: threading.Event, killed: set[str]) -> None:
@@ -269,10 +269,10 @@ def report(name: str, count: int, kills: str, options: argparse.Namespace) -> No
 
 
 ROWS = {
-    "shards_overhead": overhead,
-    "shards_memory": memory,
-    "shards_killed": killed,
-    "shards_ray_killed": ray_killed,
+    "dataset_scoring_overhead": overhead,
+    "dataset_scoring_memory_ratio": memory,
+    "scoring_kills": killed,
+    "ray_kills": ray_killed,
 }
 
 

@@ -64,7 +64,7 @@ def main() -> int:
     words = ["--cache", str(given.cache), *(["--quick"] if given.quick else [])]
     threads = max(1, (os.cpu_count() or 1) // given.at_once)
     with ThreadPoolExecutor(given.at_once) as pool:
-        return max(pool.map(lambda run: apart(words, *run, threads), runs(lab)))
+        return max(pool.map(lambda run: apart(words, run[0], run[1], threads), runs(lab)))
 
 
 if __name__ == "__main__":
