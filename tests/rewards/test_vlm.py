@@ -1,6 +1,9 @@
 """Vision-language models from a folder, tiny and random: the pass is transformers' own, a follow-up question reads
 nothing again, an adapter learns and is read back."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
@@ -14,6 +17,7 @@ from tastemaker.rewards import questions  # noqa: E402
 from tastemaker.rewards.table import load_reward  # noqa: E402
 from tastemaker.rewards.vlm import SPELLINGS, load_vlm, text_of  # noqa: E402
 from tastemaker.rewards.vlm_adapter import load_adapter, student_of  # noqa: E402
+from tastemaker.rewards.vlm_kinds import most_views  # noqa: E402
 from tastemaker.rewards.yes_no import answer_log_prob  # noqa: E402
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<image>", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "[UNK]"]
@@ -21,6 +25,7 @@ TEXT = {"vocab_size": 256, "hidden_size": 32, "intermediate_size": 48, "num_hidd
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512,
         "tie_word_embeddings": False, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}  # fmt: skip
 KINDS = ("llava_onevision", "qwen2_vl")
+GRIDS = [[28, 28], [28, 56], [56, 28], [56, 56], [28, 84]]
 PROMPTS = [Prompt("a red cat"), Prompt("a dog"), Prompt("a red cat")]
 
 
@@ -45,7 +50,7 @@ def config_of(kind, ids):
                   "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}  # fmt: skip
         return transformers.LlavaOnevisionConfig(
             vision_config=vision, text_config={**TEXT, "model_type": "qwen2"}, image_token_id=ids["<image>"],
-            vision_feature_layer=-1, image_grid_pinpoints=[[28, 28]],
+            vision_feature_layer=-1, image_grid_pinpoints=GRIDS, vision_aspect_ratio="anyres_max_2",
         )  # fmt: skip
     vision = {"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": 14, "mlp_ratio": 2}
     text = {**TEXT, "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}}
@@ -94,12 +99,62 @@ def test_the_pass_is_that_of_transformers(folder):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def processed(images):
+    """Views (B, K, 3, S, S) by transformers' own processor, from bytes."""
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    processor = LlavaOnevisionImageProcessorPil(
+        size={"height": 28, "width": 28}, image_grid_pinpoints=GRIDS, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    return processor([(255 * one).byte().numpy() for one in images], return_tensors="pt")["pixel_values"]
+
+
+@pytest.mark.parametrize("folder", ["llava_onevision"], indirect=True)
+@pytest.mark.parametrize("shape", [(56, 56), (28, 28), (50, 28), (20, 70), (100, 30), (40, 41), (200, 170)])
+def test_views_and_their_features_are_those_of_transformers(folder, shape):
+    verifier = load_vlm(folder)
+    smooth = torch.nn.functional.interpolate(pictures(4, 4, count=2), shape, mode="bilinear")
+    images = (255 * (0.2 + 0.6 * smooth)).byte() / 255
+    views = verifier.kind.pixels(images)
+    expected = processed(images)
+    assert views.shape == expected.shape
+    torch.testing.assert_close(views, expected, atol=4.01 / 255, rtol=0)  # its resizing rounds to bytes, twice
+    if shape == (56, 56):
+        torch.testing.assert_close(views[:, 1:], expected[:, 1:], atol=1e-6, rtol=0)  # nothing is resized
+    with torch.no_grad():
+        sizes = torch.tensor([shape] * 2)
+        theirs = verifier.inner.get_image_features(views, sizes, vision_aspect_ratio="anyres_max_2")
+        ours = verifier.kind.features(verifier.inner, images)
+    torch.testing.assert_close(ours, torch.stack(list(theirs.pooler_output)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("folder", ["llava_onevision"], indirect=True)
+def test_the_pass_over_views_is_that_of_transformers(folder):
+    verifier, images, asked = load_vlm(folder), pictures(56, 30), questions.outcome("a red cat")
+    ids = list(verifier._tokens(asked))
+    place, token = ids.index(verifier.kind.token), verifier.kind.token
+    with torch.no_grad():
+        count = verifier.kind.features(verifier.inner, images).shape[1]
+        repeated = torch.tensor(ids[:place] + [token] * count + ids[place + 1 :]).expand(3, -1)
+        whole = verifier.network(
+            input_ids=repeated,
+            pixel_values=verifier.kind.pixels(images),
+            image_sizes=torch.tensor([[56, 30]] * 3),
+            vision_aspect_ratio="anyres_max_2",
+        ).logits[:, -1]
+        torch.testing.assert_close(verifier.first_logits(images, asked), whole, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("folder", ["llava_onevision"], indirect=True)
 def test_one_square_view_is_what_transformers_makes_of_it(folder):
     verifier = load_vlm(folder)
+    verifier.kind.most = most_views("pad")
     images, inner = pictures(28, 28), verifier.inner
     with torch.no_grad():
-        states = inner.vision_tower(verifier.kind.pixels(images), output_hidden_states=True).hidden_states[-1]
+        pixels = verifier.kind.pixels(images)[:, 0]
+        states = inner.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
         packed, lengths = inner.pack_image_features(
             [one[None] for one in inner.multi_modal_projector(states)],
             torch.tensor([[28, 28]] * 3),
@@ -108,7 +163,7 @@ def test_one_square_view_is_what_transformers_makes_of_it(folder):
         ours = verifier.kind.features(inner, images)
     torch.testing.assert_close(ours, torch.stack(packed))
     assert lengths.tolist() == [5, 5, 5]
-    wide = verifier.kind.pixels(pictures(14, 28))
+    wide = verifier.kind.pixels(pictures(14, 28))[:, 0]
     torch.testing.assert_close(wide[:, :, :7], torch.zeros(3, 3, 7, 28), atol=1e-6, rtol=0)  # padded in the mean
     asked = questions.outcome("a red cat")
     ids = verifier._tokens(asked)
@@ -204,6 +259,19 @@ def test_folders_of_other_kinds_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(TastemakerError, match="is of the kind 'bert'; vlm reads llava_onevision, qwen2_vl"):
         load_vlm(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["llava_onevision"], indirect=True)
+def test_the_folder_says_how_it_looks(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "other")
+    config = tmp_path / "other" / "config.json"
+    said = json.loads(config.read_text())
+    for ratio, most in (("pad", 0), ("anyres_max_9", 9)):
+        config.write_text(json.dumps({**said, "vision_aspect_ratio": ratio}))
+        assert load_vlm(tmp_path / "other").kind.most == most
+    config.write_text(json.dumps({**said, "vision_aspect_ratio": "square"}))
+    with pytest.raises(TastemakerError, match="vision_aspect_ratio 'square'; expected anyres_max_9"):
+        load_vlm(tmp_path / "other")
 
 
 def test_the_words_are_chatml():

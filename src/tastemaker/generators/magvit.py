@@ -7,9 +7,10 @@ the tensors. Letters: B batch, b bits of a token, N = h w tokens, C H W.
 
 from __future__ import annotations
 
-import os
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -111,17 +112,10 @@ class Double(nn.Module):
         return self.conv(F.interpolate(h, scale_factor=2.0))
 
 
-class Level(nn.Module):
-    """The units of one resolution."""
-
-    def __init__(self, narrow: int, wide: int, units: int):
-        super().__init__()
-        self.block = nn.ModuleList(Unit(narrow if k == 0 else wide, wide) for k in range(units))
-
-    def forward(self, h: Tensor) -> Tensor:
-        for unit in self.block:
-            h = unit(h)
-        return h
+def level(narrow: int, wide: int, units: int, **after: nn.Module) -> nn.Sequential:
+    """The units of one resolution, and what leads to the next, under its name."""
+    block = nn.Sequential(*(Unit(narrow if k == 0 else wide, wide) for k in range(units)))
+    return nn.Sequential(OrderedDict(block=block, **after))
 
 
 class Middle(nn.Module):
@@ -147,19 +141,16 @@ class Encoder(nn.Module):
         widths, last = config.encoder.widths, config.encoder.widths[-1]
         entering = (config.first, *widths)
         self.conv_in = nn.Conv2d(3, config.first, 3, padding=1)
-        self.down = nn.ModuleList(map(Level, entering, widths, config.encoder.units))
-        for level, width in zip(list(self.down)[:-1], widths):
-            level.downsample = Halve(width)
+        levels = list(zip(entering, widths, config.encoder.units))
+        finer = [level(*sizes, downsample=Halve(sizes[1])) for sizes in levels[:-1]]
+        self.down = nn.Sequential(*finer, level(*levels[-1]))
         self.mid, self.norm_out = Middle(last), norm(last)
         self.conv_out = nn.Conv2d(last, config.bits, 3, padding=1)
         self.quant_conv = nn.Conv2d(config.bits, config.bits, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_in(x)
-        for level in self.down:
-            h = level(h)
-            h = level.downsample(h) if hasattr(level, "downsample") else h
-        return self.quant_conv(self.conv_out(F.silu(self.norm_out(self.mid(h)))))
+        h = self.mid(self.down(self.conv_in(x)))
+        return self.quant_conv(self.conv_out(F.silu(self.norm_out(h))))
 
 
 class Decoder(nn.Module):
@@ -171,16 +162,15 @@ class Decoder(nn.Module):
         entering = (*widths[1:], last)
         self.post_quant_conv = nn.Conv2d(config.bits, config.bits, 1)
         self.conv_in, self.mid = nn.Conv2d(config.bits, last, 3, padding=1), Middle(last)
-        self.up = nn.ModuleList(map(Level, entering, widths, config.decoder.units))  # the finest first
-        for level, width in zip(list(self.up)[1:], widths[1:]):
-            level.upsample = Double(width)
+        levels = list(zip(entering, widths, config.decoder.units))  # the finest first
+        coarser = [level(*sizes, upsample=Double(sizes[1])) for sizes in levels[1:]]
+        self.up = nn.ModuleList([level(*levels[0]), *coarser])
         self.norm_out, self.conv_out = norm(widths[0]), nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(self.post_quant_conv(z)))
-        for level in reversed(self.up):
-            h = level(h)
-            h = level.upsample(h) if hasattr(level, "upsample") else h
+        for one in reversed(self.up):
+            h = one(h)
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
@@ -248,7 +238,7 @@ def config_of(tensors: Mapping[str, Tensor], origin: str) -> MagvitConfig:
     return MagvitConfig(bits[0], first[0], side("encoder.down"), side("decoder.up"))
 
 
-def load_magvit(path: str | os.PathLike) -> Magvit:
+def load_magvit(path: str | Path) -> Magvit:
     """From a folder or weight file, frozen, float32. Raises TastemakerError where keys or shapes do not fit."""
     file = weight_file(path, FILES, "a MAGVIT-v2 tokenizer")
     tensors = read_tensors(file)

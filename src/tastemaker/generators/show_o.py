@@ -83,11 +83,12 @@ def omni_attention(sequence: Tensor, padding: int, text: int) -> Tensor:
 class ShowONetwork(nn.Module):
     """Phi between ids and the scores of a picture's codes, under the release's keys."""
 
-    def __init__(self, phi: nn.Module, layout: Layout, projector: tuple[int, int] | None = None):
+    def __init__(self, phi: Any, layout: Layout, projector: tuple[int, int] | None = None):
         """projector: widths of the part that reads CLIP's features in `show-o-w-clip-vit`, which drawing never
         calls."""
         super().__init__()
-        self.showo, self.layout = phi, layout
+        self.layout = layout
+        self.showo: Any = phi
         if projector:
             wide = projector[1]
             self.mm_projector = nn.Sequential(nn.Linear(*projector), nn.GELU(), nn.Linear(wide, wide))
@@ -99,8 +100,8 @@ class ShowONetwork(nn.Module):
         begin, end = (tokens.new_full((len(tokens), 1), at.mark(name)) for name in ("soi", "eoi"))
         sequence = torch.cat([words, begin, inside, end], 1)  # (B, M)
         seen = omni_attention(sequence, at.mark("pad"), words.shape[1])
-        where: Any = {"attention_mask": seen, "use_cache": False}
-        h = phi.model(input_ids=sequence, **where).last_hidden_state[:, -tokens.shape[1] - 1 : -1]  # (B, N, D)
+        states = phi.model(input_ids=sequence, attention_mask=seen, use_cache=False).last_hidden_state
+        h = states[:, -tokens.shape[1] - 1 : -1]  # (B, N, D)
         codes = slice(at.first, at.mask)
         return F.linear(h, phi.lm_head.weight[codes], phi.lm_head.bias[codes])
 

@@ -2,11 +2,11 @@
 
 | kind | picture | positions |
 |---|---|---|
-| LLaVA-OneVision (arXiv 2408.03326) | one square view, padded; one token a patch and a new-line token | 1, 2, 3 ... |
+| LLaVA-OneVision (arXiv 2408.03326) | the whole and crops of it (anyres.py), or one square view | 1, 2, 3 ... |
 | Qwen2-VL (arXiv 2409.12191) | its own shape, in patches of which merge x merge are a token | M-RoPE: time, row,
 column |
 
-A folder's `preprocessor_config.json` gives sizes, means and deviations. Resizing is torch's antialiased bicubic.
+A folder's `preprocessor_config.json` gives sizes, means and deviations.
 Letters: B batch, n tokens of a picture, D width, L tokens of a text.
 """
 
@@ -18,7 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from ..errors import TastemakerError
+from . import anyres
+from .anyres import resized
 
 HALF = (0.5, 0.5, 0.5)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -30,23 +33,26 @@ def normalised(images: Tensor, said: Mapping[str, Any], mean: tuple, std: tuple)
     return (images - images.new_tensor(mean).reshape(3, 1, 1)) / images.new_tensor(std).reshape(3, 1, 1)
 
 
-def resized(images: Tensor, height: int, width: int) -> Tensor:
-    if images.shape[-2:] == (height, width):
-        return images
-    return F.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
-
-
 class LlavaOnevision:
-    """`llava_onevision`: the whole picture in one view, as the verifier of arXiv 2501.13926 was used ("pad")."""
+    """`llava_onevision`. config.json's `vision_aspect_ratio` says how it looks: `anyres_max_9`, as released, at the
+    whole picture and its crops; `pad`, as the verifier of arXiv 2501.13926 was used, at one padded square."""
 
     picture = "<image>\n"
 
     def __init__(self, config: Any, said: Mapping[str, Any]):
         self.side, self.said = config.vision_config.image_size, said
+        self.shapes = [(height, width) for height, width in config.image_grid_pinpoints]
+        self.most = most_views(config.vision_aspect_ratio)
         self.token = config.image_token_id
         self.layer, self.strategy = config.vision_feature_layer, config.vision_feature_select_strategy
 
     def pixels(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, K, 3, S, S)."""
+        if self.most == 0:
+            return normalised(self.square(images), self.said, HALF, HALF)[:, None]
+        return normalised(anyres.views(images, self.side, self.shapes), self.said, HALF, HALF)
+
+    def square(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, S, S), padded to a square in the mean colour."""
         height, width = images.shape[-2:]
         side = max(height, width)
@@ -54,19 +60,34 @@ class LlavaOnevision:
         square = mean.expand(len(images), 3, side, side).clone()
         top, left = (side - height) // 2, (side - width) // 2
         square[:, :, top : top + height, left : left + width] = images
-        return normalised(resized(square, self.side, self.side), self.said, HALF, HALF)
+        return resized(square, self.side, self.side)
 
     def features(self, model: Any, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, n, D)."""
-        seen = model.vision_tower(self.pixels(images), output_hidden_states=True).hidden_states
+        pixels = self.pixels(images)
+        seen = model.vision_tower(pixels.flatten(0, 1), output_hidden_states=True).hidden_states
         layers = [self.layer] if isinstance(self.layer, int) else self.layer
         states = torch.cat([seen[k] for k in layers], -1)
         states = model.multi_modal_projector(states[:, 1:] if self.strategy == "default" else states)
-        return torch.cat([states, model.image_newline.expand(len(states), 1, -1)], 1)
+        states, newline = states.unflatten(0, pixels.shape[:2]), model.image_newline
+        if self.most == 0:
+            return torch.cat([states[:, 0], newline.expand(len(states), 1, -1)], 1)
+        height, width = images.shape[-2:]
+        return anyres.packed(states, (height, width), self.side, self.shapes, newline, self.most)
 
     def positions(self, before: int, images: Tensor, tokens: int, after: int) -> Tensor:
         """(B, L) of `before` words, the picture's `tokens` and `after` words."""
         return torch.arange(before + tokens + after).expand(len(images), -1)
+
+
+def most_views(ratio: str) -> int:
+    """The bound K of `anyres_max_K`; 0 for `pad`. Raises TastemakerError for another way to look."""
+    bound = ratio.removeprefix("anyres_max_")
+    if ratio == "pad":
+        return 0
+    if ratio == bound or not bound.isdigit():
+        raise TastemakerError(f"config.json says vision_aspect_ratio '{ratio}'; expected anyres_max_9, or pad")
+    return int(bound)
 
 
 class Qwen2Vl:
