@@ -23,19 +23,26 @@ def run_parts(
     lab: Callable[..., Any],
     quick: Any,
     draw_figure: Callable[[Sequence[Mapping[str, Any]], Path], None],
+    options: Mapping[str, str] | None = None,
 ) -> None:
-    """Run what the command line names. lab: made of a cache, a folder of partial rows and, for --quick, a scale."""
+    """Run what the command line names. lab: made of a cache, a folder of partial rows and, for --quick, a scale.
+    options: words that the lab takes by name, with what they are by default."""
     words = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--quick", action="store_true", help="one seed, a few steps of each run; nothing is claimed")
     words.add_argument("--parts", default=",".join(parts), help="which, with commas; all by default")
     words.add_argument("--cache", type=Path, default=Path("runs") / name, help="where pictures and runs are kept")
+    for option, default in (options or {}).items():
+        words.add_argument(f"--{option}", default=default, help=f"{default} by default")
     given = words.parse_args()
+    more = {option: getattr(given, option) for option in options or {}}
     unknown = set(given.parts.split(",")) - set(parts)
     if unknown:
         words.error(f"expected parts among {', '.join(parts)}, got {', '.join(sorted(unknown))}")
     keep_freed_memory()
     small = given.cache / "quick"
-    bench = lab(small, small / "partial", quick) if given.quick else lab(given.cache, RESULTS / "partial")
+    bench = lab(given.cache, RESULTS / "partial", **more)
+    if given.quick:
+        bench = lab(small, small / "partial", quick, **more)
     for folder in (bench.cache, bench.partial):
         folder.mkdir(parents=True, exist_ok=True)
     for part in given.parts.split(","):

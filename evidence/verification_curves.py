@@ -1,0 +1,184 @@
+"""verification.py, fourth part: what verification costs, how far it carries, and why.
+
+Compute is all of it, by the searches' own ledgers: the generator's, the decoder's and the verifier's operations, and
+their seconds. `parm_compute_ratio` is what PARM has to spend for the score that best-of-N with the fine-tuned ORM
+ends with, over what that spends, on the line between PARM's scores at N = 1, 2, 4 ... over the logarithm of compute;
+it is infinite where PARM never gets there. N-curves are selected by a judge and reported by the world's check.
+Letters: S seeds, P prompts, N candidates of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tastemaker.evaluation.geneval import compare, geneval, task_codes
+from tastemaker.evaluation.intervals import RESAMPLES, draw_rows
+from tastemaker.evaluation.n_curve import curve_of, peak_of
+from tastemaker.records import Interval
+
+from . import verification_similarity
+from .rows import row
+from .verification_lab import COMMAND, Lab, over_seeds, right
+from .verification_search import (
+    PARTS,
+    best_of,
+    cost_of,
+    flops_per_picture,
+    halved,
+    mean_curve,
+    parm_of,
+    part_of,
+    pool,
+    require_none_after_pruning,
+    seconds_per_picture,
+)
+
+Search = Callable[[Lab, int, int], dict[str, Any]]  # lab, N, seed -> its record
+SEARCHES: dict[str, Search] = {
+    "orm": best_of,
+    "parm": lambda lab, n, seed: parm_of(lab, "base", seed, n),
+    "halving": halved,
+}
+CURVES = (("base", "orm_zero_shot"), ("base", "orm"), ("base", "parm"), ("it_dpo_guided", "parm"))
+
+
+def run_all(lab: Lab, seed: int) -> None:
+    for search in SEARCHES.values():
+        for n in lab.scale.counts:
+            search(lab, n, seed)
+    for name, _ in CURVES:
+        pool(lab, name, seed)
+    if seed in lab.seeds_of_ablations:
+        for name in PARTS:
+            part_of(lab, name, seed)
+
+
+def rows(lab: Lab) -> list[dict[str, Any]]:
+    over_seeds(lab, run_all)
+    spent = {name: Spending(lab, search) for name, search in SEARCHES.items()}
+    found = [ratio_row(lab, name, spent) for name in ("parm", "halving")]
+    found += [pruning_row(lab, spent), *(part_row(lab, name) for name in PARTS)]
+    found += [curve_row(lab, name, judge) for name, judge in CURVES]
+    return [*found, *verification_similarity.rows(lab)]
+
+
+class Spending:
+    """Score and compute of one search at every N of the curves."""
+
+    def __init__(self, lab: Lab, search: Search):
+        self.lab, self.counts = lab, lab.scale.counts
+        self.records = [[search(lab, n, seed) for seed in lab.scale.seeds] for n in self.counts]
+        self.right = [right(one, "kept") for one in self.records]  # (S P,) each
+        pictures = len(lab.prompts)
+        self.flops = [flops_per_picture(one, pictures) for one in self.records]
+        self.seconds = [seconds_per_picture(one, pictures) for one in self.records]
+
+    def as_dict(self) -> dict[str, Any]:
+        scores = [geneval(self.lab.every_prompt, values).overall for values in self.right]
+        costs = [cost_of(one, len(self.lab.prompts)) for one in self.records]
+        columns = {"score": scores, "gflops": [v / 1e9 for v in self.flops], "seconds": self.seconds, "cost": costs}
+        return {name: dict(zip(map(str, self.counts), values)) for name, values in columns.items()}
+
+
+def needed(costs: Sequence[float], scores: Sequence[float], level: float) -> float:
+    """The cost at which the scores first reach the level, linear in the cost's logarithm between two of them; inf
+    where they never do. Before the first it is not known better than that one."""
+    if scores[0] >= level:
+        return float(costs[0])
+    for a, b, low, high in zip(costs, costs[1:], scores, scores[1:]):
+        if low < level <= high:
+            return float(np.exp(np.log(a) + (np.log(b) - np.log(a)) * (level - low) / (high - low)))
+    return float("inf")
+
+
+def ratio_interval(lab: Lab, ours: Spending, theirs: Spending, place: int, costs: str) -> Interval:
+    """Of `needed` over what theirs costs at its N number `place`; prompts are resampled, the same for both."""
+    tasks, groups = task_codes(lab.every_prompt)
+    mine, known = getattr(ours, costs), getattr(theirs, costs)[place]
+
+    def ratios(rows: NDArray, which: NDArray, count: int) -> list[float]:
+        table = [over_tasks(values, tasks, rows, which, count) for values in (*ours.right, theirs.right[place])]
+        return [needed(mine, scores, level) / known for *scores, level in zip(*table)]
+
+    (value,) = ratios(np.arange(len(groups)), np.zeros(len(groups), np.int64), 1)
+    drawn = np.concatenate([ratios(*draw) for draw in draw_rows(groups, RESAMPLES, 0)])
+    low, high = np.percentile(drawn, [2.5, 97.5], method="inverted_cdf")  # which also knows infinity
+    return Interval(value, float(low), float(high), len(groups))
+
+
+def over_tasks(values: NDArray, tasks: NDArray, rows: NDArray, which: NDArray, count: int) -> NDArray:
+    """(count,) the mean over tasks of the mean in each, of `count` resamples."""
+    number = int(tasks.max()) + 1
+    cells = which * number + tasks[rows]
+    sizes = np.bincount(cells, minlength=count * number).reshape(count, number)
+    sums = np.bincount(cells, values[rows], count * number).reshape(count, number)
+    return (sums / sizes.clip(1)).sum(1) / (sizes > 0).sum(1)
+
+
+def ratio_row(lab: Lab, name: str, spent: dict[str, Spending]) -> dict[str, Any]:
+    """Against the ORM at the most candidates; beside, at fewer, and in seconds."""
+    ours, theirs = spent[name], spent["orm"]
+    last = len(theirs.counts) - 1
+    value = ratio_interval(lab, ours, theirs, last, "flops")
+    beside = {
+        "seconds": ratio_interval(lab, ours, theirs, last, "seconds"),
+        "at": {str(n): ratio_interval(lab, ours, theirs, k, "flops") for k, n in enumerate(theirs.counts[:-1])},
+        "curves": {"orm": theirs.as_dict(), name: ours.as_dict()},
+    }
+    claimed = name == "parm"
+    return row(
+        f"{name}_compute_ratio", value, [], lab.scale.seeds, COMMAND, 0.5 if claimed else None, beside, unit="ratio"
+    )
+
+
+def pruning_row(lab: Lab, spent: dict[str, Spending]) -> dict[str, Any]:
+    """Network evaluations of paths after they were cut off: the ledger counts them where the network is called."""
+    records = [one for name in ("parm", "halving") for of_n in spent[name].records for one in of_n]
+    cut = require_none_after_pruning(records)
+    paths = sum(one["ledger"]["paths"] for one in records)
+    beside = {"paths": paths, "cut_off": cut}
+    return row("evaluations_after_pruning", Interval(0.0, 0.0, 0.0, cut), [], lab.scale.seeds, COMMAND, 0.0, beside,
+               unit="network evaluations")  # fmt: skip
+
+
+def part_row(lab: Lab, name: str) -> dict[str, Any]:
+    """A part of PARM alone, or PARM without it, less the base; beside it, less PARM. One seed."""
+    seeds, n = lab.seeds_of_ablations, lab.scale.n
+    prompts = lab.prompts * len(seeds)
+    records = [part_of(lab, name, seed) for seed in seeds]
+    ours = right(records, "kept")
+    base = right([pool(lab, "base", seed) for seed in seeds], "plain")
+    whole = right([parm_of(lab, "base", seed, n) for seed in seeds], "kept")
+    value = compare(prompts, ours, base)
+    beside = {
+        "tasks": value.tasks,
+        "score": geneval(prompts, ours).overall,
+        "less_parm": compare(prompts, ours, whole).overall,
+        "of_a_picture": cost_of(records, len(lab.prompts)),
+    }
+    return row(f"parm_{name}_minus_base", value.overall, [value.overall.value], seeds, COMMAND, None, beside)
+
+
+def curve_row(lab: Lab, name: str, judge: str) -> dict[str, Any]:
+    """N chosen by a judge, reported by the check: the highest mean less that of one candidate, the n where it is, and
+    how much the most candidates lose against it. Every choice of n of the N candidates counts; a mean over prompts,
+    not over tasks."""
+    records = [pool(lab, name, seed) for seed in lab.scale.seeds]
+    reports = mean_curve(records, judge)
+    peak, curve = peak_of(reports), curve_of(reports)
+    beside = {
+        "peak_at": peak.n,
+        "peak": peak.value,
+        "fall_to_the_most": peak.fall,
+        "exploited": peak.exploited,
+        "curve": {str(n): one for n, one in curve.items()},
+        "by_one_who_always_knows": {str(n): one for n, one in curve_of(mean_curve(records, "any")).items()},
+    }
+    ends = [mean_curve([one], judge) for one in records]
+    each = [float(of_seed[peak.n].mean() - of_seed[1].mean()) for of_seed in ends]
+    gain = peak_of({n: values - reports[1] for n, values in reports.items()}).value
+    return row(f"n_curve_{name}_{judge}", gain, each, lab.scale.seeds, COMMAND, None, beside)

@@ -1,0 +1,229 @@
+"""What the parts of verification.py share: the generator, the prompts, records of finished runs, work seed by seed.
+
+Every record says for each prompt whether the picture that was kept is right by the world's check, `detector-b`, whom
+nobody else asks: labels come from `detector-a`. Letters: S seeds, P prompts, N candidates of each.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tastemaker.algorithms import dpo, judge
+from tastemaker.algorithms.optimise import OptimiserConfig
+from tastemaker.allocator import keep_freed_memory
+from tastemaker.devices import best_device, place
+from tastemaker.encoders.words import Vocabulary
+from tastemaker.generators.tiny_masked import KIND, TinyMasked
+from tastemaker.generators.token_network import TokenNetworkConfig
+from tastemaker.generators.vq import Tokenizer, TokenizerConfig
+from tastemaker.protocols import Reward
+from tastemaker.randomness import mix
+from tastemaker.records import Prompt
+from tastemaker.rewards.table import load_rewards
+from tastemaker.weights import shipped
+from tastemaker.workflows.configs import plain
+from tastemaker.workflows.files import finite, write_json
+from tastemaker.workflows.load import load_generator
+from tastemaker.workflows.versions import weight_hash
+from tastemaker.world.check import LABELS, WorldCheck
+from tastemaker.world.grammar import TASKS, evaluation_prompts, prompt_of, spec_of, vocabulary
+
+NAME = "verification"
+COMMAND = "python -m evidence.verification"
+MODEL = "tiny-masked"
+WORLD = 61_000  # seed of training prompts and pictures
+HELD_OUT = 0.15  # share of each task's training prompts that judges are validated on
+
+
+@dataclass(frozen=True)
+class Scale:
+    """per_task: prompts of each of six tasks that are evaluated; n: N; counts: of the curves, the last of them N;
+    sampling_steps: of tiny-masked, None for its own; gpu_batch, batch: pictures at once with and without a GPU.
+    Of judges: judged prompts with paths of each, process_paths for the PRM, and steps. Of each stage of DPO: pairs
+    from so many prompts with so many pictures of each, and steps."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    per_task: int = 30
+    counts: tuple[int, ...] = (1, 2, 4, 8, 12, 20)
+    sampling_steps: int | None = None
+    gpu_batch: int = 640
+    batch: int = 64
+    judged: int = 720
+    paths: int = 8
+    process_paths: int = 4
+    rollouts: int = 4
+    judge_steps: int = 1000
+    judge_batch: int = 96
+    paired: int = 1500
+    per_prompt: int = 6
+    dpo_steps: int = 160
+    dpo_batch: int = 32
+    similar: int = 8
+
+    @property
+    def n(self) -> int:
+        return self.counts[-1]
+
+
+QUICK = Scale((0,), per_task=2, counts=(1, 2), sampling_steps=4, judged=12, paths=2, process_paths=2, rollouts=2,
+              judge_steps=4, judge_batch=8, paired=12, per_prompt=4, dpo_steps=4, dpo_batch=4, similar=3)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lab:
+    """cache: trained models and pictures. partial: a record for each finished run. model: whom it is about."""
+
+    cache: Path
+    partial: Path
+    scale: Scale = Scale()
+    model: str = MODEL
+
+    @property
+    def seeds_of_ablations(self) -> tuple[int, ...]:
+        return self.scale.seeds[:1]
+
+    @property
+    def stands_in(self) -> bool:
+        """No tiny-masked is there, and this is a quick run: one with fresh weights takes its place."""
+        return self.model == MODEL and not shipped(KIND).is_file() and self.scale == QUICK
+
+    @property
+    def at_once(self) -> int:
+        return self.scale.gpu_batch if best_device().type == "cuda" else self.scale.batch
+
+    def generator(self) -> Any:
+        """Loaded anew, so that it may be tuned."""
+        made: Any = fresh() if self.stands_in else load_generator(self.model)
+        if self.scale.sampling_steps is not None:
+            made.plan = made.native_plan(self.scale.sampling_steps)
+        return place(made)
+
+    @cached_property
+    def weights(self) -> str:
+        """What the records of other weights are told apart by."""
+        return weight_hash(self.generator().parts)[:16]
+
+    @cached_property
+    def made(self) -> Path:
+        """Where what is trained on this model lies."""
+        folder = self.cache / self.weights
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @cached_property
+    def labels(self) -> Reward:
+        """Right or wrong, which is known of training pictures. A stand-in draws nothing that is right."""
+        return load_rewards(["alignment"])[0] if self.stands_in else WorldCheck(LABELS)
+
+    # prompts
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """(P,) evaluated, the same for every seed."""
+        return evaluation_prompts(self.scale.per_task)
+
+    @cached_property
+    def every_prompt(self) -> list[Prompt]:
+        """(S P,): of the seeds one after the other."""
+        return self.prompts * len(self.scale.seeds)
+
+    def picture_seeds(self, seed: int) -> list[int]:
+        return [mix(WORLD, 1, seed, k) for k in range(len(self.prompts))]
+
+    def training_prompts(self, seed: int, count: int) -> tuple[list[Prompt], list[Prompt]]:
+        """About `count` prompts, as many of each task: to train on, and a share of their words to validate on. None
+        is evaluated but for the 18 single objects that there are. A task with few prompts has them several times."""
+        parts = [self._of_task(task, seed, count // len(TASKS)) for task in TASKS]
+        return [p for train, _ in parts for p in train], [p for _, last in parts for p in last]
+
+    def _of_task(self, task: str, seed: int, count: int) -> tuple[list[Prompt], list[Prompt]]:
+        evaluated = {p.text for p in self.prompts if (p.spec or {})["tag"] != "single_object"}
+        drawn = (prompt_of(spec_of(mix(WORLD, 2, seed, k), task)) for k in range(8 * count + 200))
+        found = list({p.text: p for p in drawn if p.text not in evaluated}.values())
+        last = max(1, round(HELD_OUT * min(count, len(found))))
+        return repeated(found[last:], count - last), repeated(found[:last], last)
+
+    # settings of the trainings
+
+    def judge_config(self, recipe: str, seed: int) -> judge.Config:
+        scale = self.scale
+        steps, paths = scale.judge_steps, scale.process_paths if recipe == "prm" else scale.paths
+        optimiser = OptimiserConfig(
+            4e-4, weight_decay=0.05, warmup_steps=min(50, steps // 4), cosine_steps=steps, ema_decay=0.99
+        )
+        sizes = {"prompts": scale.judged, "per_prompt": paths, "rollouts": scale.rollouts, "steps": steps}
+        return judge.Config(
+            model=self.model, recipe=recipe, batch_size=scale.judge_batch, seed=seed, optimiser=optimiser, **sizes
+        )
+
+    def dpo_config(self, seed: int, rounds: int) -> dpo.Config:
+        scale = self.scale
+        return dpo.Config(
+            model=self.model, rounds=min(rounds, scale.dpo_steps), steps=scale.dpo_steps, batch_size=scale.dpo_batch,
+            drawn_prompts=scale.paired // rounds, per_prompt=scale.per_prompt, seed=seed,
+        )  # fmt: skip
+
+    # records
+
+    def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The record of a finished run of this model, or made now and written, with its seconds."""
+        path = self.partial / f"{NAME}-{name}.json"
+        if path.is_file() and (found := json.loads(path.read_text()))["model"] == self.weights:
+            return found
+        began = time.time()
+        made = finite(plain({"run": name, "model": self.weights, **make()}))
+        write_json(path, {**made, "seconds": round(time.time() - began)})
+        print(f"{name}: {time.time() - began:.0f} s", flush=True)
+        return json.loads(path.read_text())
+
+
+def repeated(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """`count` of them, again from the first where there are fewer."""
+    return [prompts[k % len(prompts)] for k in range(count)]
+
+
+def fresh() -> TinyMasked:
+    """A generator that has learned nothing, of pictures of 64 x 64."""
+    tokenizer = Tokenizer.new(TokenizerConfig(size=64, factor=8, bits=6, channels=8))
+    shape = TokenNetworkConfig(side=8, bits=6, width=32, depth=1, heads=1)
+    made = TinyMasked.new(shape, tokenizer, Vocabulary(vocabulary(), 12))
+    made.parts.eval()
+    return made
+
+
+def over_seeds(lab: Lab, work: Callable[[Lab, int], Any], seeds: Sequence[int] | None = None) -> None:
+    """work(lab, seed) of every seed. With a GPU, which one seed does not fill, they go side by side, each in a
+    process of its own: what is made has to lie in the lab's folders."""
+    seeds = lab.scale.seeds if seeds is None else seeds
+    if len(seeds) == 1 or best_device().type == "cpu":
+        for seed in seeds:
+            work(lab, seed)
+        return
+    threads = max(1, (os.cpu_count() or 1) // len(seeds))
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(seeds), spawn, begun, (threads,)) as pool:
+        list(pool.map(partial(work, replace(lab)), seeds))
+
+
+def begun(threads: int) -> None:
+    """What a process of a seed does first."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+
+
+def right(records: Sequence[dict[str, Any]], key: str) -> NDArray:
+    """(S P,) float64 of the records of every seed: 1 where the picture that was kept is right."""
+    return np.concatenate([np.array(one["right"][key], np.float64) for one in records])
