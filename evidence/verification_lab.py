@@ -39,7 +39,7 @@ from tastemaker.workflows.files import finite, write_json
 from tastemaker.workflows.load import load_generator
 from tastemaker.workflows.versions import weight_hash
 from tastemaker.world.check import LABELS, WorldCheck
-from tastemaker.world.grammar import TASKS, evaluation_prompts, prompt_of, spec_of, vocabulary
+from tastemaker.world.grammar import evaluation_prompts, even_prompts, vocabulary
 
 NAME = "verification"
 COMMAND = "python -m evidence.verification"
@@ -56,20 +56,20 @@ class Scale:
     from so many prompts with so many pictures of each, and steps."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    per_task: int = 30
+    per_task: int = 25
     counts: tuple[int, ...] = (1, 2, 4, 8, 12, 20)
     sampling_steps: int | None = None
     gpu_batch: int = 640
     batch: int = 64
-    judged: int = 720
+    judged: int = 600
     paths: int = 8
     process_paths: int = 4
     rollouts: int = 4
-    judge_steps: int = 1000
+    judge_steps: int = 700
     judge_batch: int = 96
-    paired: int = 1500
+    paired: int = 1080
     per_prompt: int = 6
-    dpo_steps: int = 160
+    dpo_steps: int = 120
     dpo_batch: int = 32
     similar: int = 8
 
@@ -144,17 +144,8 @@ class Lab:
         return [mix(WORLD, 1, seed, k) for k in range(len(self.prompts))]
 
     def training_prompts(self, seed: int, count: int) -> tuple[list[Prompt], list[Prompt]]:
-        """About `count` prompts, as many of each task: to train on, and a share of their words to validate on. None
-        is evaluated but for the 18 single objects that there are. A task with few prompts has them several times."""
-        parts = [self._of_task(task, seed, count // len(TASKS)) for task in TASKS]
-        return [p for train, _ in parts for p in train], [p for _, last in parts for p in last]
-
-    def _of_task(self, task: str, seed: int, count: int) -> tuple[list[Prompt], list[Prompt]]:
-        evaluated = {p.text for p in self.prompts if (p.spec or {})["tag"] != "single_object"}
-        drawn = (prompt_of(spec_of(mix(WORLD, 2, seed, k), task)) for k in range(8 * count + 200))
-        found = list({p.text: p for p in drawn if p.text not in evaluated}.values())
-        last = max(1, round(HELD_OUT * min(count, len(found))))
-        return repeated(found[last:], count - last), repeated(found[:last], last)
+        """To train on and to validate on; none is evaluated but for the 18 single objects that there are."""
+        return even_prompts(count, mix(WORLD, 2, seed), self.prompts, HELD_OUT)
 
     # settings of the trainings
 
@@ -188,11 +179,6 @@ class Lab:
         write_json(path, {**made, "seconds": round(time.time() - began)})
         print(f"{name}: {time.time() - began:.0f} s", flush=True)
         return json.loads(path.read_text())
-
-
-def repeated(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """`count` of them, again from the first where there are fewer."""
-    return [prompts[k % len(prompts)] for k in range(count)]
 
 
 def fresh() -> TinyMasked:

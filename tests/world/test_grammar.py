@@ -7,6 +7,7 @@ from scipy import stats
 
 from tastemaker.data.prompts import validate_spec
 from tastemaker.encoders.words import split_words
+from tastemaker.errors import TastemakerError
 from tastemaker.object_rules import RELATIONS
 from tastemaker.world.grammar import (
     COLORS,
@@ -16,6 +17,7 @@ from tastemaker.world.grammar import (
     TASKS,
     article,
     evaluation_prompts,
+    even_prompts,
     prompt_of,
     spec_of,
     swapped,
@@ -86,6 +88,21 @@ def test_evaluation_prompts_are_distinct_and_grouped():
     assert [p.spec["tag"] for p in prompts] == sorted((p.spec["tag"] for p in prompts), key=TASKS.index)
     assert evaluation_prompts(17) == prompts != evaluation_prompts(17, seed=1)
     assert len(evaluation_prompts(50)) == 18 + 50 * 5
+
+
+def test_even_prompts_have_every_task_and_two_parts_without_common_words():
+    apart = evaluation_prompts(30)
+    train, last = even_prompts(120, 5, apart, 0.2)
+    for part, count in ((train, 16), (last, 4)):
+        assert [p.spec["tag"] for p in part] == [task for task in TASKS for _ in range(count)]
+    words = [{p.text for p in part} for part in (train, last)]
+    single = {p.text for p in apart if p.spec["tag"] == "single_object"}
+    assert not words[0] & words[1] and not (words[0] | words[1]) & ({p.text for p in apart} - single)
+    assert even_prompts(120, 5, apart, 0.2) == (train, last) != even_prompts(120, 6, apart, 0.2)
+    many = [p.text for p in even_prompts(600, 5, apart)[0] if p.spec["tag"] == "counting"]
+    assert len(many) == 100 and len(set(many)) == 24  # 54 there are
+    with pytest.raises(TastemakerError, match="of the prompts of 'counting' are left out"):
+        even_prompts(60, 5, evaluation_prompts(60), 0.2)
 
 
 def test_a_swap_changes_one_fact_of_the_words():

@@ -54,7 +54,7 @@ class Config:
     recipe: str = "parm++"
     """orm, prm, parm or parm++"""
     prompts: int = 600
-    """of the embedded world, none of them among the evaluation's (but for the 18 single objects there are)"""
+    """of the embedded world, as many of each task, none the evaluation's (but for the 18 single objects there are)"""
     per_prompt: int = 8
     """paths of each"""
     rollouts: int = 4

@@ -82,10 +82,8 @@ def judged_generator(config: Config) -> Any:
 
 def own_rows(run: Run, generator: Any, student: Any, config: Config) -> tuple[Rows, Rows]:
     """What is trained on and what validates, on other prompts; drawn once and kept in the run."""
-    prompts = judge_prompts(config)
-    last = max(1, round(len(prompts) * config.validation_share))
+    parts = dict(zip(("train", "validation"), judge_prompts(config)))
     grid, length = labels_of(student)
-    parts = {"train": prompts[:-last], "validation": prompts[-last:]}
     found = [kept_rows(run.folder / f"{name}.safetensors", generator, own, config, grid, length)
              for name, own in parts.items()]  # fmt: skip
     if config.export:

@@ -31,19 +31,18 @@ from ..rewards import questions
 from ..sampling import finish
 from ..world.check import LABELS, detector
 from ..world.faults import faults_of, wrong_regions, wrong_words
-from ..world.grammar import evaluation_prompts
-from .tuning import training_prompts
+from ..world.grammar import evaluation_prompts, even_prompts
 
 AT_ONCE = 64  # paths
 BLURRED, SHARP = 10 / 18, 11 / 18  # the paper's steps: before the first not clear, after the second clear
 ASKED = (questions.outcome, questions.clarity, questions.potential)
 
 
-def judge_prompts(config: Config) -> list[Prompt]:
-    """Distinct prompts of the world, none of the evaluation's but for the single objects."""
-    apart = [p for seed in range(4) for p in evaluation_prompts(60, seed)]
-    found = {p.text: p for p in training_prompts(mix(config.seed, 11) % 10**6, config.prompts * 4, apart)}
-    return list(found.values())[: config.prompts]
+def judge_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts of the world to train on and to validate on, as many of each task, and none of the evaluation's but for
+    the single objects. The evaluation's are the first 30 of each task: more of them, and no prompt that counts would
+    be left, of which there are 54."""
+    return even_prompts(config.prompts, mix(config.seed, 11), evaluation_prompts(30), config.validation_share)
 
 
 def drawn_rows(generator: Any, prompts: Sequence[Prompt], config: Config, grid: int, length: int) -> Rows:

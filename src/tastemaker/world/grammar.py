@@ -6,13 +6,14 @@ Everything follows from an integer seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..errors import TastemakerError
 from ..object_rules import RELATIONS
-from ..randomness import stream
+from ..randomness import mix, stream
 from ..records import Prompt
 
 _NAMES = (
@@ -101,6 +102,27 @@ def evaluation_prompts(per_task: int, seed: int = 0) -> list[Prompt]:
                 break
         chosen += found.values()
     return chosen
+
+
+def even_prompts(
+    count: int, seed: int, without: Sequence[Prompt] = (), held_out: float = 0.0
+) -> tuple[list[Prompt], list[Prompt]]:
+    """About `count` prompts, as many of each task, in two parts that share no words: the second gets the share
+    `held_out` of them. Those of `without` are left out, but for single objects. A task with fewer prompts than its
+    part of `count` has them several times. Raises TastemakerError where a task has no prompt for one of the parts."""
+    left_out = {p.text for p in without if (p.spec or {}).get("tag") != "single_object"}
+    parts: tuple[list[Prompt], list[Prompt]] = ([], [])
+    for task in TASKS:
+        drawn = (prompt_of(spec_of(mix(seed, k), task)) for k in range(4 * count))
+        found = list({p.text: p for p in drawn if p.text not in left_out}.values())
+        wanted = max(1, count // len(TASKS))
+        last = max(1, round(held_out * min(wanted, len(found)))) if held_out else 0
+        if last >= len(found):
+            raise TastemakerError(f"all but {len(found)} of the prompts of '{task}' are left out; leave out fewer")
+        second = max(1, round(held_out * wanted)) if held_out else 0
+        for part, own, size in zip(parts, (found[last:], found[:last]), (max(1, wanted - second), second)):
+            part.extend(own[k % len(own)] for k in range(size))
+    return parts
 
 
 def swapped(spec: Mapping[str, Any], seed: int) -> dict[str, Any]:
