@@ -1,5 +1,6 @@
 """Batches are a pure function of (seed, step), whoever fetches them."""
 
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -22,6 +23,13 @@ class Numbers:
         if i == self.bad:
             raise TastemakerError(f"picture {i}.png cannot be read")
         return torch.full((3, 2, 2), float(i)), Prompt(str(i))
+
+
+class Groups(Numbers):
+    """Pictures that say in which group of processes they were read."""
+
+    def __getitem__(self, i):
+        return torch.full((3, 2, 2), float(os.getpgrp())), Prompt(str(i))
 
 
 def take(iterator, count):
@@ -76,3 +84,9 @@ def test_mistakes():
         Batches(Numbers(3), 0)
     with pytest.raises(TastemakerError, match="at least 0"):
         Batches(Numbers(3), 1).at(-1)
+
+
+@pytest.mark.skipif(not hasattr(os, "getpgrp"), reason="groups of processes are POSIX's")
+def test_what_ends_a_group_of_processes_does_not_reach_the_workers():
+    images, _ = next(Batches(Groups(4), 2).from_step(0, workers=1))
+    assert not (images == os.getpgrp()).any()

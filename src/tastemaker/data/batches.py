@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,8 +72,11 @@ class Batches:
 
 
 def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the training process alone decides what it means."""
+    """Ctrl-C, and what a scheduler sends to end a job, reach a whole group of processes; the training process alone
+    decides what they mean. A worker whose training process is gone ends by itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 def collate(pairs: Sequence[Pair]) -> tuple[Tensor, list[Prompt]]:

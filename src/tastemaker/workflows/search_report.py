@@ -72,7 +72,7 @@ def kept_diversity(kept: Kept) -> float | None:
     encoder = load_encoder("efficientnet-lite0")
     with torch.no_grad():
         features = torch.cat([encoder.features(torch.stack(part)) for part in _chunks(kept.images, 32)])
-    return float(np.nanmean(per_prompt(features.numpy(), np.array(texts))))
+    return float(np.nanmean(per_prompt(features.cpu().numpy(), np.array(texts))))
 
 
 def _chunks(images: list, size: int) -> list[list]:
