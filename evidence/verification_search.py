@@ -214,9 +214,7 @@ def step_by_step(lab: Lab, kind: str, seed: int) -> dict[str, Any]:
     """PRM: `prm_zero_shot` with tiny-clip, `prm` with the one that learned."""
 
     def make() -> dict[str, Any]:
-        verifier = load_rewards(["alignment"])[0]
-        if kind == "prm":
-            verifier = Answer(judge_of(lab, "prm", seed), "potential")
+        verifier = judge_of(lab, "prm", seed) if kind == "prm" else load_rewards(["alignment"])[0]
         return searched(lab, prm, lab.generator(), verifier, prm.Config(lab.scale.n), seed)
 
     return lab.once(f"{kind}-{seed}", make)

@@ -7,7 +7,7 @@ from small import shaken, tiny_clip, tiny_flow
 from tastemaker.errors import TastemakerError, UnknownName
 from tastemaker.records import Prompt
 from tastemaker.rewards.table import load_reward
-from tastemaker.rewards.tiny_judge import JudgeConfig, TinyJudge, load_tiny_judge
+from tastemaker.rewards.tiny_judge import LEARNED, JudgeConfig, TinyJudge, load_tiny_judge
 
 PROMPTS = [Prompt("a photo of a red cat"), Prompt("a photo of two dogs"), Prompt("a photo of a red cat")]
 
@@ -67,6 +67,19 @@ def test_a_broken_picture_has_no_score():
     images = pictures()
     images[1, 0, 0, 0] = float("nan")
     assert tiny_judge().score(images, PROMPTS).isnan().tolist() == [False, True, False]
+
+
+def test_it_answers_what_it_has_learned():
+    images, progress = pictures(), torch.full((3,), 0.5)
+    whole = tiny_judge()
+    for recipe, learned in LEARNED.items():
+        judge = tiny_judge()
+        judge = TinyJudge(judge.network, judge.vocabulary, {"config": {"recipe": recipe}})
+        assert [name for name in LEARNED["parm++"] if hasattr(judge, name)] == list(learned)
+        if recipe != "prm":
+            torch.testing.assert_close(judge.score(images, PROMPTS), whole.score(images, PROMPTS))
+            continue
+        torch.testing.assert_close(judge.score(images, PROMPTS).sigmoid(), whole.potential(images, PROMPTS, progress))
 
 
 def test_it_is_the_same_from_disk(tmp_path):

@@ -33,6 +33,12 @@ from .ensemble import pessimistic
 KIND = "judge"
 QUESTIONS = ("score", "clear", "potential")
 KEPT = 1024  # pictures whose states are kept
+LEARNED = {  # recipe of `train judge` -> what it teaches beside the score; a head that never learned is not asked
+    "orm": (),
+    "prm": ("potential",),
+    "parm": ("clear", "potential"),
+    "parm++": ("clear", "potential", "critique", "faults"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ class JudgeNetwork(nn.Module):
 
 
 class TinyJudge:
-    """A `Verifier` with `faults`. Prompts must use its words.
+    """A `Verifier` with `faults`: `clear`, `potential`, `critique` and `faults` are there where its recipe teaches
+    them, and the score of a process reward model is its potential. Prompts must use its words.
 
     kappa: pessimism; of several members the answer is the mean less kappa times their deviation, in log-odds.
     """
@@ -94,6 +101,7 @@ class TinyJudge:
     ):
         self.network, self.vocabulary, self.recipe, self.kappa = network, vocabulary, recipe or {}, kappa
         self.name, self.size = "judge", network.towers.config.size
+        self.learned = self.recipe.get("config", {}).get("recipe", "parm++")
         self.provenance = Provenance(f"tiny-judge, kappa {kappa}", digest, f"bilinear-antialias-{self.size}")
         self._states: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -120,19 +128,24 @@ class TinyJudge:
 
     # the verbs of a verifier
 
+    def __getattr__(self, name: str) -> Any:
+        if name not in LEARNED["parm++"] or name not in LEARNED[self.__dict__.get("learned", "parm++")]:
+            raise AttributeError(name)
+        return getattr(self, f"_{name}")
+
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """log P(yes) - log P(no) to "does the picture show what the prompt says?", (B,)."""
-        return self._answer(images, prompts, "score")
+        return self._answer(images, prompts, "potential" if self.learned == "prm" else "score")
 
-    def clear(self, images: Tensor, prompts: Sequence[Prompt], progress: Tensor) -> Tensor:
+    def _clear(self, images: Tensor, prompts: Sequence[Prompt], progress: Tensor) -> Tensor:
         """P(the preview can be judged), (B,). How far it is, is not looked at: the picture alone decides."""
         return self._answer(images, prompts, "clear").sigmoid()
 
-    def potential(self, images: Tensor, prompts: Sequence[Prompt], progress: Tensor) -> Tensor:
+    def _potential(self, images: Tensor, prompts: Sequence[Prompt], progress: Tensor) -> Tensor:
         """P(the preview becomes what was asked for), (B,)."""
         return self._answer(images, prompts, "potential").sigmoid()
 
-    def critique(self, images: Tensor, prompts: Sequence[Prompt]) -> list[str]:
+    def _critique(self, images: Tensor, prompts: Sequence[Prompt]) -> list[str]:
         """The words of each prompt that the picture gets wrong; where none is likely, the likeliest."""
         wrong = self._judged(images, prompts)[1].mean(0)  # (B, L)
         out = []
@@ -143,7 +156,7 @@ class TinyJudge:
             out.append(f"not as asked: {', '.join(dict.fromkeys(found))}")
         return out
 
-    def faults(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    def _faults(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         """P(the region is at fault), (B, G, G), rows from the top."""
         return self._judged(images, prompts)[2].mean(0).sigmoid().unflatten(1, (self.grid, self.grid)).cpu()
 
