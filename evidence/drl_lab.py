@@ -48,12 +48,12 @@ class Scale:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     count: int = 512
-    pairs: int = 1024
+    pairs: int = 2048
     head_steps: int = 200
-    steps: int = 128
-    short: int = 64
-    buffer: int = 64
-    batch_size: int = 16
+    steps: int = 192
+    short: int = 96
+    buffer: int = 128
+    batch_size: int = 32
     pretraining: int = 1000
 
 

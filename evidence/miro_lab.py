@@ -61,16 +61,16 @@ class Scale:
     of a prompt at the end; most: of best-of-N."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    pictures: int = 24_000
-    steps: int = 6000
-    batch_size: int = 32
+    pictures: int = 16_000
+    steps: int = 2500
+    batch_size: int = 64
     width: int = 128
     depth: int = 4
     looks: int = 8
     per_task: int = 16
     each: int = 4
     most: int = 128
-    compile: bool = True
+    compile: bool = best_device().type == "cpu"
 
 
 QUICK = Scale((0,), 256, 12, 8, width=32, depth=1, looks=3, per_task=2, each=2, most=8, compile=False)
