@@ -53,7 +53,8 @@ class Scale:
     """per_task: prompts of each of six tasks that are evaluated; n: N; counts: of the curves, the last of them N;
     sampling_steps: of tiny-masked, None for its own; gpu_batch, batch: pictures at once with and without a GPU.
     Of judges: judged prompts with paths of each, process_paths for the PRM, and steps. Of each stage of DPO: pairs
-    from so many prompts with so many pictures of each, and steps."""
+    from so many prompts with so many pictures of each, and steps. similar: paths of each of `similar_per_task` prompts
+    of a task whose likeness is measured."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     per_task: int = 25
@@ -72,14 +73,17 @@ class Scale:
     dpo_steps: int = 120
     dpo_batch: int = 32
     similar: int = 8
+    similar_per_task: int = 4
 
     @property
     def n(self) -> int:
         return self.counts[-1]
 
 
-QUICK = Scale((0,), per_task=2, counts=(1, 2), sampling_steps=4, judged=12, paths=2, process_paths=2, rollouts=2,
-              judge_steps=4, judge_batch=8, paired=12, per_prompt=4, dpo_steps=4, dpo_batch=4, similar=3)  # fmt: skip
+QUICK = Scale(
+    (0,), per_task=2, counts=(1, 2), sampling_steps=4, judged=12, paths=2, process_paths=2, rollouts=2, judge_steps=4,
+    judge_batch=8, paired=12, per_prompt=4, dpo_steps=4, dpo_batch=4, similar=3, similar_per_task=1,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from .verification_search import Answer
 from .verification_training import judge_of
 
 SPACE = "efficientnet-lite0"
-PER_TASK = 4  # prompts of each task
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
@@ -48,7 +47,7 @@ def space() -> Encoder:
 def few(lab: Lab) -> list[Prompt]:
     """Some of each task."""
     tasks = [(p.spec or {})["tag"] for p in lab.prompts]
-    return [p for k, p in enumerate(lab.prompts) if tasks[:k].count(tasks[k]) < PER_TASK]
+    return [p for k, p in enumerate(lab.prompts) if tasks[:k].count(tasks[k]) < lab.scale.similar_per_task]
 
 
 def similarity(lab: Lab, seed: int) -> dict[str, Any]:
