@@ -101,7 +101,7 @@ def ratio_interval(lab: Lab, ours: Spending, theirs: Spending, place: int, costs
     mine, known = getattr(ours, costs), getattr(theirs, costs)[place]
 
     def ratios(rows: NDArray, which: NDArray, count: int) -> list[float]:
-        table = [over_tasks(values, tasks, rows, which, count) for values in (*ours.right, theirs.right[place])]
+        table = [task_means(values, tasks, rows, which, count) for values in (*ours.right, theirs.right[place])]
         return [needed(mine, scores, level) / known for *scores, level in zip(*table)]
 
     (value,) = ratios(np.arange(len(groups)), np.zeros(len(groups), np.int64), 1)
@@ -110,7 +110,7 @@ def ratio_interval(lab: Lab, ours: Spending, theirs: Spending, place: int, costs
     return Interval(value, float(low), float(high), len(groups))
 
 
-def over_tasks(values: NDArray, tasks: NDArray, rows: NDArray, which: NDArray, count: int) -> NDArray:
+def task_means(values: NDArray, tasks: NDArray, rows: NDArray, which: NDArray, count: int) -> NDArray:
     """(count,) the mean over tasks of the mean in each, of `count` resamples."""
     number = int(tasks.max()) + 1
     cells = which * number + tasks[rows]

@@ -26,6 +26,7 @@ from tastemaker.algorithms.optimise import OptimiserConfig
 from tastemaker.allocator import keep_freed_memory
 from tastemaker.devices import best_device, place
 from tastemaker.encoders.words import Vocabulary
+from tastemaker.evaluation.geneval import task_codes
 from tastemaker.generators.tiny_masked import KIND, TinyMasked
 from tastemaker.generators.token_network import TokenNetworkConfig
 from tastemaker.generators.vq import Tokenizer, TokenizerConfig
@@ -53,8 +54,8 @@ class Scale:
     """per_task: prompts of each of six tasks that are evaluated; n: N; counts: of the curves, the last of them N;
     sampling_steps: of tiny-masked, None for its own; gpu_batch, batch: pictures at once with and without a GPU.
     Of judges: judged prompts with paths of each, process_paths for the PRM, and steps. Of each stage of DPO: pairs
-    from so many prompts with so many pictures of each, and steps. similar: paths of each of `similar_per_task` prompts
-    of a task whose likeness is measured."""
+    from so many prompts with so many pictures of each, and steps. similar: paths of a prompt whose likeness is
+    measured, of `similar_per_task` prompts of each task."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     per_task: int = 25
@@ -212,6 +213,12 @@ def begun(threads: int) -> None:
     """What a process of a seed does first."""
     keep_freed_memory()
     torch.set_num_threads(threads)
+
+
+def over_tasks(prompts: Sequence[Prompt], values: NDArray) -> float:
+    """The mean over tasks of the mean in each; prompts, values (B,)."""
+    tasks, _ = task_codes(prompts)
+    return float(np.mean([values[tasks == task].mean() for task in range(tasks.max() + 1)]))
 
 
 def right(records: Sequence[dict[str, Any]], key: str) -> NDArray:

@@ -20,7 +20,7 @@ from tastemaker.search import reflect
 from tastemaker.search.selected import choose
 
 from .rows import row
-from .verification_lab import COMMAND, Lab, over_seeds, right
+from .verification_lab import COMMAND, Lab, over_seeds, over_tasks, right
 from .verification_search import FIRST_LOOK, checked, cost_of, turns
 from .verification_training import judge_of
 
@@ -74,7 +74,7 @@ def reflection_row(lab: Lab, claim: str, way: str, n: int, seeds: Sequence[int])
     records = [reflected(lab, way, n, seed) for seed in seeds]
     prompts, sides = lab.prompts * len(seeds), {key: right(records, key) for key in ("with", "without")}
     change = compare(prompts, sides["with"], sides["without"])
-    each = [compare(lab.prompts, *(right([one], key) for key in sides)).overall.value for one in records]
+    each = [over_tasks(lab.prompts, right([one], "with") - right([one], "without")) for one in records]
     figures = {key: geneval(prompts, values) for key, values in sides.items()}
     beside: dict[str, Any] = {key: {"overall": f.overall, "tasks": f.tasks} for key, f in figures.items()}
     beside |= {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tastemaker.evaluation.geneval import compare, geneval
 
 from .rows import row
-from .verification_lab import COMMAND, Lab, over_seeds, right
+from .verification_lab import COMMAND, Lab, over_seeds, over_tasks, right
 from .verification_search import FLOW, cost_of, parm_of, pool, step_by_step
 from .verification_training import POLICIES
 
@@ -66,14 +66,14 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
     made = [score_row(lab, name, kept[name], found[name]) for name in ROWS]
     made += [difference_row(lab, name, "base", kept, f"{name}_minus_base", GAIN.get(name)) for name in list(ROWS)[1:]]
     for stack, parts in STACKS.items():
-        best = max(parts, key=lambda part: geneval(lab.every_prompt, kept[part]).overall.value)
+        best = max(parts, key=lambda part: over_tasks(lab.every_prompt, kept[part]))
         made.append(difference_row(lab, stack, best, kept, f"{stack}_minus_best_single", 0.0))
     return [*made, control_row(lab, found["it_dpo_guided"], kept)]
 
 
 def overall_of_seeds(lab: Lab, values: NDArray) -> list[float]:
     """(S P,) -> the mean over tasks of each seed."""
-    return [geneval(lab.prompts, part).overall.value for part in values.reshape(len(lab.scale.seeds), -1)]
+    return [over_tasks(lab.prompts, part) for part in values.reshape(len(lab.scale.seeds), -1)]
 
 
 def score_row(lab: Lab, name: str, values: NDArray, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
