@@ -35,7 +35,7 @@ def test_a_picture_is_replaced_only_by_a_better_one(way):
     found, ledger = drained(reflect.search, tiny_masked(), Critic(), config, PLAN)
     assert ledger.paths == 3 * (2 + 3)
     looks = sum(len(path) for f in found for one in f.looks for path in one[:2])
-    told = {"rewrite": 1, "remask": 2}[way] * 3 * 3  # critique, or critique and regions
+    told = {"rewrite": 1, "remask": 2, "correct": 2}[way] * 3 * 3  # critique, or critique and regions
     assert ledger.verifier_calls == told + 6 + 9 + looks + sum(
         "potential" in look.words for f in found for one in f.looks for p in one[:2] for look in p
     )
@@ -46,6 +46,15 @@ def test_a_picture_is_replaced_only_by_a_better_one(way):
     for lines in (lines for f in found for lines in f.looks):
         last = [line[-1].words for line in lines[2:]]
         assert all("there is no" in words for words in last) and ledger.evaluations_after_pruning == 0
+    kept = [one for f in found for row in f.redrawn for one in row]
+    assert kept and all("there is no" in one.critique for one in kept)
+    for row, last, values in zip((r for f in found for r in f.redrawn), chosen.tolist(), scores):
+        places = [place for one in row for place in (one.before, one.after)]
+        assert places[1:-1:2] == places[2::2] and (not row or places[-1] == last)  # each goes on from the one before
+        assert all(values[one.after] > values[one.before] for one in row)
+    for one in kept:
+        assert (one.regions is None) == (way == "rewrite")
+        assert way == "rewrite" or one.regions.tolist() == [[True, True, False, False]] * 4
     whole, _ = drained(parm.search, tiny_masked(), Critic(), parm.Config(2), PLAN)
     torch.testing.assert_close(joined(whole, "scores"), scores[:, :2])
 
@@ -97,6 +106,19 @@ def test_regions_are_the_likeliest_faults():
     assert wide[0, 0] and not wide[3, 3]
 
 
+def test_what_is_at_fault_is_filled_in_by_the_prompt_and_the_reason():
+    """`correct` is `remask` with the words that the critique names in the prompt, and the same noise."""
+    drawn = {}
+    for way in ("remask", "correct"):
+        generator, asked = tiny_masked(), []
+        encode = generator.encode_text
+        generator.encode_text = lambda c, e=encode, a=asked: a.extend(p.text for p in c.prompts) or e(c)
+        found, _ = drained(reflect.search, generator, Critic(), reflect.Config(1, 1, way, accept=1e9), PLAN)
+        drawn[way] = {text for text in asked if text}
+    said_again = {f"{p.text} {p.text.split()[-1]}" for p in PROMPTS}
+    assert drawn["correct"] - drawn["remask"] == said_again
+
+
 def test_words_that_the_critique_names_are_said_again():
     prompt = Prompt("a photo of a red cat and a dog")
     assert reflect.emphasised(prompt, "the cat is not red.").text == "a photo of a red cat and a dog red cat"
@@ -120,6 +142,7 @@ def test_what_cannot_be_is_refused():
         (tiny_masked(), Judge(), "remask", "has no `faults`"),
         (tiny_masked(), Judge(), "rewrite", "has no `critique`"),
         (tiny_flow(), Critic(), "remask", "masked-token generator"),
+        (tiny_flow(), Critic(), "correct", "way=correct needs a masked-token generator"),
     ):
         with pytest.raises(TastemakerError, match=sentence):
             drained(reflect.search, generator, verifier, reflect.Config(1, 1, way))

@@ -233,3 +233,24 @@ def dpo(
     from ..workflows.dpo import train_dpo
 
     _done(train_dpo(*settings, out, resume, data, track))
+
+
+@app.command("self-correction", cls=AlgorithmCommand)
+def self_correction(
+    words: Words = None,
+    out: Out = None,
+    resume: Resume = None,
+    data: Annotated[
+        Path | None,
+        Option(
+            help="Groups of prompt, bad, good and reason: a .jsonl of `search reflect --export-groups`; else the "
+            "embedded world's."
+        ),
+    ] = None,
+    track: Track = "",
+) -> None:
+    """Teach a masked-token generator to set right what a critique has found in its pictures (PARM++)."""
+    settings = split_config(words)
+    from ..workflows.self_correction import train_self_correction
+
+    _done(train_self_correction(*settings, out, resume, data, track))

@@ -13,7 +13,6 @@ from .search import app
 SENTENCES = {
     "prm": "Search step by step: after each step the verifier's favourite preview goes on and branches anew (PRM).",
     "parm": "Cut off paths whose clear previews have no potential, and choose the best of the others (PARM).",
-    "reflect": "Search as parm, then say what is wrong, draw it again and keep what is better (PARM++).",
     "particles": "Steer a population of paths by a reward: draw them again by their weights (Feynman-Kac steering).",
     "halving": "Begin with many paths and end the worse part of them at every rung (successive halving).",
     "threshold": "Take one path at a time, and only as long as the verifier is content.",
@@ -77,6 +76,36 @@ for _name, _sentence in SENTENCES.items():
     _run = _command(_name)
     _run.__doc__ = _sentence
     app.command(_name, cls=SearchCommand)(_run)
+
+
+@app.command(cls=SearchCommand)
+def reflect(
+    words: Words = None,
+    reward: RewardName = "alignment",
+    prompt: Said = None,
+    prompts: PromptFile = None,
+    seed: Seed = "0..3",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    budget: Budget = None,
+    report_by: ReportBy = "",
+    export_pairs: Pairs = None,
+    export_groups: Annotated[
+        Path | None,
+        Option(
+            help="Wrong pictures, right ones and reasons, for `train self-correction --data`.", metavar="FILE.jsonl"
+        ),
+    ] = None,
+    out: Out = Path("search"),
+) -> None:
+    """Search as parm, then say what is wrong, draw it again and keep what is better (PARM++)."""
+    model, settings = _model(words)
+    seeds = parse_seeds(seed)
+    from ..workflows.search import Request, search_to_folder
+
+    request = Request(model, names(reward), prompt or [], prompts, seeds, steps, guidance, budget, report_by,
+                      export_pairs, export_groups)  # fmt: skip
+    print(search_to_folder("reflect", request, out, settings))
 
 
 @app.command(cls=SearchCommand)

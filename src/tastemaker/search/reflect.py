@@ -2,12 +2,13 @@
 arXiv 2501.13926, section 5).
 
 After PARM has chosen, the verifier judges the picture. Where it finds no fault (a score of at least `accept`) nothing
-more is done. Else it says what is wrong, and the picture is drawn again, in one of two ways:
+more is done. Else it says what is wrong, and the picture is drawn again, in one of three ways:
 
 | way | what happens |
 |---|---|
 | `rewrite` | the prompt is written anew from the critique, and a new path is drawn for it |
 | `remask` | the tokens of the regions at fault are masked, and filled in again while all others stay |
+| `correct` | the same, by the prompt written anew: for a generator of `train self-correction` |
 
 At most `rounds` times. A new picture takes the place of the old one only if its score, by the prompt as it was asked,
 is higher; NaN never is. The paper feeds picture and reasons to a generator tuned for it. `remask` needs no training,
@@ -25,13 +26,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..critique import emphasised
 from ..errors import TastemakerError, UnknownName, expect
 from ..picture_bytes import as_bytes
 from ..protocols import Generator, Plan, State
 from ..randomness import mix
 from ..records import Ledger, Prompt
 from . import parm
-from .selected import Look, Selected, shown
+from .selected import Look, Redrawn, Selected, shown
 from .walk import Walk, candidates, in_batches, walking
 
 Rewrite = Callable[[Prompt, str], Prompt]
@@ -46,7 +48,7 @@ class Config:
     rounds: int = 3
     """reflections at most"""
     way: str = "remask"
-    """how a picture is drawn again: rewrite or remask"""
+    """how a picture is drawn again: rewrite, remask or correct"""
     accept: float = 0.0
     """a score at which nothing is wrong: of log-odds, 0 is as likely yes as no"""
     fault: float = 0.5
@@ -79,8 +81,8 @@ def search(
     rewrite: Rewrite | None = None,
 ) -> Iterator[Selected]:
     """A batch of prompts a turn; candidates are the N of PARM and then the `rounds` redrawn ones. seeds: one per
-    prompt. rewrite: by default `emphasised`. Raises TastemakerError for a verifier without critique, or without
-    regions, and for `remask` of a generator without tokens."""
+    prompt. rewrite: by default `critique.emphasised`. Raises TastemakerError for a verifier without critique, or
+    without regions, and for `remask` and `correct` of a generator without tokens."""
     parm.require_previews(verifier)
     require_critic(verifier, generator, config.way)
     with walking(generator, verifier, ledger, config.batch_size, plan, guidance) as walk:
@@ -96,23 +98,25 @@ def before(config: Config) -> parm.Config:
 
 def require_critic(verifier: Any, generator: Any, way: str) -> None:
     """Raise TastemakerError where the verifier cannot say, or the generator not do, what the way needs."""
-    needs = "critique" if way == "rewrite" else "faults"
-    if not hasattr(verifier, needs):
-        raise TastemakerError(
-            f"'{verifier.name}' has no `{needs}`, which way={way} needs; take judge:RUN of `train judge`, or for "
-            "rewrite a vision-language model"
-        )
-    if way == "remask" and not hasattr(generator, "logits"):
-        raise TastemakerError("way=remask needs a masked-token generator; take way=rewrite")
+    for needs in NEEDS[way]:
+        if not hasattr(verifier, needs):
+            raise TastemakerError(
+                f"'{verifier.name}' has no `{needs}`, which way={way} needs; take judge:RUN of `train judge`, or for "
+                "rewrite a vision-language model"
+            )
+    if way != "rewrite" and not hasattr(generator, "logits"):
+        raise TastemakerError(f"way={way} needs a masked-token generator; take way=rewrite")
 
 
-def emphasised(prompt: Prompt, critique: str) -> Prompt:
-    """The prompt, and once more those of its words that the critique names: it stays within the words that a small
-    generator knows. Where it names none, the prompt as it is."""
-    said = set(critique.lower().replace(",", " ").replace(".", " ").replace(":", " ").split())
-    small = {"a", "an", "the", "of", "and", "photo"}
-    named = [w for w in dict.fromkeys(prompt.text.lower().split()) if w in said - small]
-    return replace(prompt, text=f"{prompt.text} {' '.join(named)}") if named else prompt
+@dataclass(frozen=True)
+class Anew:
+    """M pictures that were drawn again."""
+
+    critique: list[str]
+    words: list[str]  # for the strip: the critique, and how much was masked
+    images: Tensor  # (M, 3, H, W)
+    x: Tensor  # (M, ...) their ends
+    regions: Tensor | None = None  # (M, G, G) bool: what was masked
 
 
 @dataclass
@@ -131,6 +135,7 @@ class Reflection:
     images: Tensor = field(init=False)  # (B, 3, H, W), the best so far
     score: Tensor = field(init=False)  # (B,)
     x: Any = field(init=False)  # (B, ...), the ends of the best so far
+    redrawn: list[list[Redrawn]] = field(init=False)
 
     def improve(self, first: Selected) -> Selected:
         """The outcome with the redrawn pictures behind the N that were chosen from."""
@@ -138,27 +143,33 @@ class Reflection:
         self.pictures = _widened(first.pictures, self.config.rounds, 0)
         self.looks = [[*map(list, one), *([] for _ in range(self.config.rounds))] for one in first.looks]
         self.chosen, self.images, self.x = first.chosen.clone(), first.images.clone(), first.x
+        self.redrawn = [[] for _ in self.prompts]
         self.score = first.scores[torch.arange(len(self.prompts)), first.chosen.clamp_min(0)].clone()
         for k in range(self.config.rounds):
             open_ = (self.score < self.config.accept).nonzero()[:, 0]  # without a score nothing can be better
             if len(open_):
                 self._round(open_, k)
         looks = tuple(tuple(map(tuple, one)) for one in self.looks)
-        return Selected(self.images, self.table, self.chosen, self.pictures, looks, self.x)
+        kept = tuple(map(tuple, self.redrawn))
+        return Selected(self.images, self.table, self.chosen, self.pictures, looks, self.x, kept)
 
     def _round(self, rows: Tensor, number: int) -> None:
         """Draw the pictures `rows` (M,) again, and keep those that are better."""
-        words, images, x = WAYS[self.config.way](self, rows, number)
+        anew = WAYS[self.config.way](self, rows, number)
+        images = anew.images
         values = self.walk.score(images, [self.prompts[i] for i in rows.tolist()])
         column = self.config.n + number
         self.table[rows, column], self.pictures[rows, column] = values, as_bytes(images)
         better = values > self.score[rows]
         for i, row in enumerate(rows.tolist()):
-            said = f"{words[i]}: {float(values[i]):.2f}, {'kept' if better[i] else 'not better'}"
+            said = f"{anew.words[i]}: {float(values[i]):.2f}, {'kept' if better[i] else 'not better'}"
             self.looks[row][column].append(Look(self.walk.plan.steps, said, shown(images[i]), not better[i]))
+            if better[i]:
+                where = None if anew.regions is None else anew.regions[i].cpu()
+                self.redrawn[row].append(Redrawn(int(self.chosen[row]), column, anew.critique[i], where))
         kept = rows[better]
         self.images[kept], self.score[kept], self.chosen[kept] = images[better], values[better], column
-        self.x = self.x.index_copy(0, kept.to(x.device), x[better.to(x.device)])
+        self.x = self.x.index_copy(0, kept.to(self.x.device), anew.x[better.to(self.x.device)])
 
 
 def _widened(values: Tensor, columns: int, fill: float) -> Tensor:
@@ -167,16 +178,20 @@ def _widened(values: Tensor, columns: int, fill: float) -> Tensor:
     return torch.cat([values, more], 1)
 
 
-def rewritten(by: Reflection, rows: Tensor, number: int) -> tuple[list[str], Tensor, Tensor]:
-    """The critique of each picture, pictures (M, 3, H, W) of the prompts written anew, and their ends."""
+def rewritten(by: Reflection, rows: Tensor, number: int) -> Anew:
+    """New pictures of the prompts written anew."""
     prompts = [by.prompts[i] for i in rows.tolist()]
-    words = by.walk.say("critique", by.images[rows], prompts)
-    anew = [by.rewrite(p, w) for p, w in zip(prompts, words)]
-    anew = [q if speaks(by.walk.generator, q) else p for p, q in zip(prompts, anew)]
-    state = _fresh(by, anew, rows, number)
+    said = by.walk.say("critique", by.images[rows], prompts)
+    state = _fresh(by, _written_anew(by, prompts, said), rows, number)
     paths = by.walk.number(len(state))
     state = by.walk.finish(state, paths)
-    return words, by.walk.look(state, paths), state.x
+    return Anew(said, said, by.walk.look(state, paths), state.x)
+
+
+def _written_anew(by: Reflection, prompts: Sequence[Prompt], said: Sequence[str]) -> list[Prompt]:
+    """As they are where the generator could not read the new ones."""
+    anew = [by.rewrite(p, w) for p, w in zip(prompts, said)]
+    return [q if speaks(by.walk.generator, q) else p for p, q in zip(prompts, anew)]
 
 
 def speaks(generator: Any, prompt: Prompt) -> bool:
@@ -188,19 +203,33 @@ def speaks(generator: Any, prompt: Prompt) -> bool:
         return False
 
 
-def remasked(by: Reflection, rows: Tensor, number: int) -> tuple[list[str], Tensor, Tensor]:
-    """The critique of each picture, the pictures with the regions at fault filled in again, and their tokens."""
+def remasked(by: Reflection, rows: Tensor, number: int) -> Anew:
+    """The pictures with the regions at fault filled in again."""
     prompts, images = [by.prompts[i] for i in rows.tolist()], by.images[rows]
     faults = by.walk.say("faults", images, prompts)  # (M, h, w)
     said = by.walk.say("critique", images, prompts) if hasattr(by.walk.verifier, "critique") else [""] * len(images)
-    state = _fresh(by, prompts, rows, number)
+    return _filled_in(by, rows, number, faults, said, prompts)
+
+
+def corrected(by: Reflection, rows: Tensor, number: int) -> Anew:
+    """The pictures with the regions at fault filled in again, by the prompts written anew."""
+    prompts, images = [by.prompts[i] for i in rows.tolist()], by.images[rows]
+    faults, said = by.walk.say("faults", images, prompts), by.walk.say("critique", images, prompts)
+    return _filled_in(by, rows, number, faults, said, _written_anew(by, prompts, said))
+
+
+def _filled_in(
+    by: Reflection, rows: Tensor, number: int, faults: Tensor, said: list[str], asked: Sequence[Prompt]
+) -> Anew:
+    state = _fresh(by, asked, rows, number)
     tokens = by.x[rows.to(by.x.device)]
     mask = regions(faults, tokens.shape[1], by.config.fault, by.config.most).to(tokens.device)
     begun = [masked_again(state[[k]], tokens[[k]], mask[[k]]) for k in range(len(state))]
     ends = [_refilled(by.walk, one, tokens[[k]]) for k, one in enumerate(begun)]
     images, x = (torch.cat(part) for part in zip(*ends))  # type: ignore[assignment]
     words = [f"{text} ({share:.0%} masked)".strip() for text, share in zip(said, mask.float().mean(1).tolist())]
-    return words, images, x
+    side = round(mask.shape[1] ** 0.5)
+    return Anew(said, words, images, x, mask.unflatten(1, (side, side)))
 
 
 def _refilled(walk: Walk, state: State, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,4 +275,5 @@ def masked_again(state: State, tokens: Tensor, mask: Tensor) -> State:
     return replace(state, x=x, step=torch.full_like(state.step, step), memory=memory)
 
 
-WAYS = {"rewrite": rewritten, "remask": remasked}
+WAYS = {"rewrite": rewritten, "remask": remasked, "correct": corrected}
+NEEDS = {"rewrite": ("critique",), "remask": ("faults",), "correct": ("faults", "critique")}  # of the verifier

@@ -28,6 +28,16 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Redrawn:
+    """A reflection that was kept."""
+
+    before: int  # the candidate that was reflected on
+    after: int  # the one that took its place
+    critique: str
+    regions: Tensor | None = None  # (G, G) bool: what was drawn again, where only a part was
+
+
+@dataclass(frozen=True)
 class Selected:
     """What the search kept of one batch of prompts."""
 
@@ -37,6 +47,7 @@ class Selected:
     pictures: Tensor  # (B, N, 3, H, W) uint8 of finished paths; black where there is none
     looks: tuple[tuple[tuple[Look, ...], ...], ...]  # B of N: the judgements of each path in their order
     x: Tensor | None = None  # (B, ...) the ends of the kept paths, where the search keeps them
+    redrawn: tuple[tuple[Redrawn, ...], ...] = ()  # B of the reflections that were kept, in their order
 
 
 def looked(steps: Tensor, values: Tensor, images: Tensor, cut: Tensor) -> list[Look]:

@@ -32,6 +32,7 @@ from ..search.ledger import NetworkClock
 from ..search.selected import Selected
 from ..search.walk import candidates
 from .configs import plain, read_config
+from .correction_export import CorrectionFile
 from .files import write_json, write_yaml
 from .load import load_generator
 from .pair_export import PairFile
@@ -72,6 +73,7 @@ class Request:
     budget: int | None = None  # network evaluations for each prompt and seed
     report_by: str = ""  # the judge who did not choose
     export_pairs: Path | None = None
+    export_groups: Path | None = None  # of `reflect`
 
 
 @dataclass
@@ -145,7 +147,8 @@ def search_to_folder(method: str, request: Request, out: Path, settings: Sequenc
     bench, ledger = opened(method, request, settings), Ledger()
     judge = reporting_judge(request.report_by, bench)
     pairs = None if request.export_pairs is None else PairFile(request.export_pairs)
-    kept = Kept(bench, pairs, judge)
+    groups = None if request.export_groups is None else CorrectionFile(request.export_groups, bench.config.accept)
+    kept = Kept(bench, pairs, judge, groups)
     for found in shown(method, bench, ledger):
         kept.take(found)
     kept.require_some(ledger)
@@ -154,6 +157,8 @@ def search_to_folder(method: str, request: Request, out: Path, settings: Sequenc
     write_json(out / "ledger.json", ledger.as_dict() | {"left_out": len(bench.prompts) - len(kept.images)})
     if pairs is not None:
         print(f"wrote {pairs.close()} pairs to {request.export_pairs}")
+    if groups is not None:
+        print(f"wrote {groups.close()} groups to {request.export_groups}")
     write_pictures(out, kept.images, kept.prompts, kept.seeds, kept.rows)
     result = {"method": method} | reported(bench, kept, ledger, judge, curve=method in INDEPENDENT)
     write_json(out / "result.json", plain(result))
@@ -188,6 +193,7 @@ class Kept:
     bench: Bench
     pairs: PairFile | None
     judge: Reward | None
+    groups: CorrectionFile | None = None
     images: list[Tensor] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
@@ -217,6 +223,8 @@ class Kept:
                 self.reports.append(self._report(found, k, prompt))
             if self.pairs is not None:
                 self.pairs.add(prompt, found.pictures[k], found.scores[k])
+            if self.groups is not None:
+                self.groups.add(prompt, found.pictures[k], found.scores[k], found.redrawn[k])
 
     def _report(self, found: Selected, k: int, prompt: Prompt) -> Tensor:
         """(N,) of the finished candidates."""
