@@ -21,6 +21,7 @@ from tastemaker.generators.tiny_flow import TinyFlow
 from tastemaker.generators.tiny_miro import TinyMiro, load_tiny_miro
 from tastemaker.records import Provenance
 from tastemaker.report.metrics import read_metrics
+from tastemaker.rewards.table import load_rewards
 from tastemaker.weights import read_safetensors
 from tastemaker.workflows import targets
 from tastemaker.workflows.load import load_generator
@@ -340,5 +341,14 @@ def test_a_search_for_targets_reports_a_front_on_prompts_it_did_not_search_on(ho
     for r in found["front"]:
         assert set(r["held_out"]) == {"red", "sharpness"}
         assert r["held_out"]["red"]["low"] <= r["held_out"]["red"]["value"] <= r["held_out"]["red"]["high"]
+    assert found["notes"] == []
     points = [list(r["searched"].values()) for r in found["front"]]
     assert not any(all(a >= b for a, b in zip(p, q)) and p != q for p in points for q in points)
+
+
+def test_a_judge_of_another_version_than_the_model_was_told_is_named(home):
+    train_miro(None, COMMON, "run")
+    model = load_generator("run")
+    assert targets.other_versions(model, load_rewards(["r.py:Red", "sharpness"]), "run") == []
+    (said,) = targets.other_versions(model, load_rewards(["r.py:Redder", "sharpness"]), "run")
+    assert said.startswith("red is") and "run was trained with" in said

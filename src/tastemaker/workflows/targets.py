@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from ..data.bins import from_description
 from ..data.prompts import is_held_out
 from ..errors import TastemakerError, expect
 from ..evaluation.intervals import bootstrap_mean
@@ -145,11 +146,15 @@ def search_targets(
     held_out: float = 0.5,
 ) -> Path:
     """OUT/front.json: each kept candidate with its targets, its mean rewards on the held-out prompts with intervals,
-    and whether it still is on the front there. rewards: what is judged by, J names, those of the model or others."""
+    and whether it still is on the front there; `notes` names rewards of another version than the model's. rewards:
+    what is judged by, J names, those of the model or others."""
     generator = told(load_generator(model), model)
     prompts = wanted_prompts(words, file) if words or file else evaluation_prompts(PER_TASK, seed=2)
     check_words(generator, prompts)
     judges, (first, second) = load_rewards(rewards), split(prompts, held_out)
+    notes = other_versions(generator, judges, model)
+    for note in notes:
+        Console(stderr=True).print(note, soft_wrap=True)
     wishes = candidates(generator, count)
     each = track(wishes, "drawing with every target", console=Console(stderr=True))
     means = [drawn_scores(wished(generator, wish), judges, first, seed).nanmean(0) for wish in each]
@@ -158,12 +163,24 @@ def search_targets(
     for k in track(kept.nonzero()[0].tolist(), "drawing on the prompts held out", console=Console(stderr=True)):
         found = drawn_scores(wished(generator, wishes[k]), judges, second, seed + 1)
         rows.append(row(generator, wishes[k], judges, means[k], found, second))
-    report = {"model": model, "rewards": [r.name for r in judges], "prompts": [len(first), len(second)]}
+    report = {"model": model, "rewards": [r.name for r in judges], "notes": notes}
+    report["prompts"] = [len(first), len(second)]
     settled(rows)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "front.json", report | {"candidates": len(wishes), "front": rows})
     print_front(rows, [r.name for r in judges], len(second))
     return out / "front.json"
+
+
+def other_versions(generator: ToldRewards, judges: Sequence[Reward], model: str) -> list[str]:
+    """A sentence for each judge that is not of the version that the model was told in training."""
+    trained = {b.reward: b.provenance for b in from_description(generator.scale.described, model)}
+    return [
+        f"{judge.name} is {judge.provenance}, but {model} was trained with {trained[judge.name]}: its targets are "
+        "levels of that version"
+        for judge in judges
+        if trained.get(judge.name, judge.provenance) != judge.provenance
+    ]
 
 
 def wished(generator: ToldRewards, wish: Tensor) -> ToldRewards:
