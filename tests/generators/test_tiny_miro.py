@@ -13,6 +13,7 @@ from tastemaker.generators.reward_targets import (
     target_vector,
     with_caption_emptied,
     with_caption_kept,
+    with_null_condition,
 )
 from tastemaker.generators.samplers import euler
 from tastemaker.generators.tiny_miro import TinyMiro, load_tiny_miro
@@ -97,7 +98,7 @@ def test_without_targets_the_models_own_are_asked_and_the_null_condition_asks_no
     miro = tiny_miro()
     assert miro.positive.tolist() == [0.5, 1.0] and miro.negative.tolist() == [0.0, 0.25]
     x, t = torch.randn(6, 3, 16, 16), torch.rand(6)
-    asked = with_caption_kept(Condition.of(PROMPTS, 3.0), miro.positive, miro.negative)
+    asked = with_null_condition(Condition.of(PROMPTS, 3.0), miro.positive, miro.negative)
     assert torch.equal(miro.guided_velocity(Condition.of(PROMPTS, 3.0))(x, t), miro.guided_velocity(asked)(x, t))
     null = miro.prepare(Condition.of(PROMPTS, 3.0, targets=miro.positive.expand(6, 2))).negative
     assert null.cache["levels"].isnan().all() and not null.cache["words"].any()

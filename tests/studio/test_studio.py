@@ -55,10 +55,11 @@ def pixels(client, picture):
         {},
         {"levels": {"harmony": 1.0}, "w": 3.25, "seed": 5},
         {"caption": "emptied", "pictures": 1},
+        {"caption": "kept", "pictures": 1},
         {"levels": {}, "w": 0.5},
         {"levels": {}, "caption": "emptied"},
     ],
-    ids=["both", "one", "emptied", "nothing", "nothing-emptied"],
+    ids=["both", "one", "emptied", "kept", "nothing", "nothing-emptied"],
 )
 def test_the_command_line_draws_the_same_pictures(client, asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -73,7 +74,14 @@ def test_the_command_line_draws_the_same_pictures(client, asked, tmp_path, monke
 def test_what_is_asked_and_every_seed_changes_the_pictures(client):
     urls = lambda **more: [p["url"] for p in draw(client, **more).json()["pictures"]]  # noqa: E731
     first = urls()
-    different = [urls(seed=7), urls(w=0.0), urls(levels={}), urls(levels={"harmony": 0.2}), urls(caption="emptied")]
+    different = [
+        urls(seed=7),
+        urls(w=0.0),
+        urls(levels={}),
+        urls(levels={"harmony": 0.2}),
+        urls(caption="emptied"),
+        urls(caption="kept"),
+    ]
     everything = [url for found in [first, *different] for url in found]
     assert len(set(everything)) == len(everything) and urls() == first
 

@@ -276,6 +276,7 @@ def test_targets_go_from_the_command_line_into_the_pictures(home, capsys):
         "red": ["--targets", "red=1"],
         "low": ["--targets", "red=0,wordy=0.5", "--negative", "red=1"],
         "emptied": ["--targets", "red=1", "--empty-negative"],
+        "kept": ["--targets", "red=1", "--keep-caption"],
     }
     for name, more in cases.items():
         words = ["sample", "run", "--prompt", "a photo of a dog", "--seed", "0", "--out", name, *more]
@@ -290,6 +291,7 @@ def test_targets_go_from_the_command_line_into_the_pictures(home, capsys):
         (["--targets", "red=1.5"], "got 1.5 for 'red'"),
         (["--targets", "red"], "expected levels such as"),
         (["--targets", "red=1,red=0"], "each once"),
+        (["--targets", "red=1", "--keep-caption", "--empty-negative"], "both kept and emptied"),
     ):
         assert main(["sample", "run", *more, "--out", "none"]) == 2
         assert said in capsys.readouterr().err

@@ -26,14 +26,15 @@ def run(
     ] = "",
     negative: Annotated[str, Option(help="Levels to be led away from, in the same form.")] = "",
     feasible: Annotated[bool, Option(help="Take the levels of the training picture nearest to the targets.")] = False,
-    empty_negative: Annotated[bool, Option(help="No caption beside the negative; else the same one.")] = False,
+    empty_negative: Annotated[bool, Option(help="No caption beside the negative.")] = False,
+    keep_caption: Annotated[bool, Option(help="The same caption beside the negative.")] = False,
     out: Annotated[Path, Option(help="The folder for the pictures.")] = Path("samples"),
 ) -> None:
     """Draw pictures; picture k depends on its prompt and seed alone."""
-    seeds, wished = parse_seeds(seed), (parse_targets(targets), parse_targets(negative), feasible, empty_negative)
+    wished = parse_targets(targets), parse_targets(negative), feasible, empty_negative, keep_caption
     from ..workflows.sample import Steering, sample_to_folder
     from ..workflows.targets import asker
 
     by = Steering(guided_by, guided_scale, guided_after) if guided_by else None
     ask = asker(model, *wished) if targets or any(wished) else None
-    print(sample_to_folder(model, prompt or [], prompts, seeds, out, steps, guidance, batch, by, ask))
+    print(sample_to_folder(model, prompt or [], prompts, parse_seeds(seed), out, steps, guidance, batch, by, ask))

@@ -19,7 +19,7 @@ from ..protocols import Condition, Plan
 from ..weights import fill, load_weights, save_weights, shape_of
 from .networks import NetworkConfig
 from .paths import x1_to_velocity
-from .reward_targets import balanced_seen, poorest_seen, with_caption_kept
+from .reward_targets import balanced_seen, poorest_seen, with_null_condition
 from .reward_tokens import RewardedNetwork, rewarded
 from .tiny_flow import TinyFlow
 from .told import Scale, ToldRewards
@@ -39,7 +39,7 @@ class TinyMiro(ToldRewards, TinyFlow):
         whole = (~scale.seen.isnan().any(1)).any()  # else the ends of every level
         self.positive = balanced_seen(scale.seen) if whole else torch.ones(len(scale.rewards))
         self.negative = poorest_seen(scale.seen) if whole else torch.zeros(len(scale.rewards))
-        self.ask = with_caption_kept
+        self.ask = with_null_condition
 
     @classmethod
     def begun(cls, flow: TinyFlow, scale: Scale, seed: int = 0) -> TinyMiro:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..protocols import Condition
 from .flow import FlowGenerator
-from .reward_targets import require_levels, with_caption_kept
+from .reward_targets import require_levels
 
 Ask = Callable[[Condition, Tensor, Tensor], Condition]  # a function of reward_targets
 G = TypeVar("G", bound="ToldRewards")
@@ -48,15 +48,16 @@ class ToldRewards(FlowGenerator):
     def rewards(self) -> tuple[str, ...]:
         return self.scale.rewards
 
-    def asking(self: G, positive: Tensor, negative: Tensor, ask: Ask = with_caption_kept) -> G:
-        """The same network with other targets (R,) for conditions that have none, and another other branch.
+    def asking(self: G, positive: Tensor, negative: Tensor, ask: Ask | None = None) -> G:
+        """The same network with other targets (R,) for conditions that have none. ask: what the other branch gets;
+        None: as before.
 
         Raises TastemakerError for targets outside [0, 1].
         """
         for vector in (positive, negative):
             require_levels(vector, self.rewards)
         made = copy.copy(self)
-        made.positive, made.negative, made.ask = positive, negative, ask
+        made.positive, made.negative, made.ask = positive, negative, ask or self.ask
         return made
 
     def prepare(self, condition: Condition) -> Condition:

@@ -18,7 +18,7 @@ Stopped = Callable[[], bool]  # whether nobody waits for the pictures any more
 
 class Setting(BaseModel):
     """levels: by reward; one that is not named is not asked for. w: of v+ + w (v+ - v-), where guidance g is w + 1.
-    caption: of the other branch, v-."""
+    caption: of the other branch, v-; own: as the model has it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
     prompt: str = Field(min_length=1, max_length=500)
@@ -26,7 +26,7 @@ class Setting(BaseModel):
     pictures: int = Field(default=4, ge=1, le=MOST_PICTURES)
     levels: Mapping[str, Level] = Field(default_factory=dict)
     w: float = Field(default=2.0, ge=0, le=30)
-    caption: Literal["kept", "emptied"] = "kept"
+    caption: Literal["own", "kept", "emptied"] = "own"
 
     @property
     def seeds(self) -> range:
@@ -102,5 +102,5 @@ def command(model: str, setting: Setting) -> str:
     words = ["tastemaker", "sample", model, "--prompt", setting.prompt]
     words += ["--seed", f"{setting.seed}..{setting.seeds[-1]}" if setting.pictures > 1 else str(setting.seed)]
     words += ["--targets", wished or "none", "--guidance", repr(1 + setting.w)]
-    words += ["--empty-negative"] if setting.caption == "emptied" and wished else []
+    words += {"emptied": ["--empty-negative"], "kept": ["--keep-caption"]}.get(setting.caption, []) if wished else []
     return shlex.join([*words, "--out", "samples"])

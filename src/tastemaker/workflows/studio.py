@@ -18,7 +18,6 @@ from torch import Tensor
 from ..data.bins import from_description
 from ..data.images import to_pillow
 from ..errors import TastemakerError
-from ..generators.reward_targets import with_caption_emptied
 from ..generators.told import ToldRewards
 from ..protocols import Condition, Reward
 from ..records import Prompt
@@ -73,7 +72,6 @@ class Studio:
             prompt=evaluation_prompts(1)[2].text,
             levels={name: round(level, 4) for name, level in own if level == level},
             w=max(0.0, generator.guidance - 1),
-            caption="emptied" if generator.ask is with_caption_emptied else "kept",
         )
 
     def about(self) -> dict[str, Any]:
@@ -102,7 +100,8 @@ class Studio:
         """Raises UnknownName for a reward that the model is not told."""
         if not setting.levels:
             return unasked(self.generator)
-        return asked(self.generator, Wish(setting.levels, empty_negative=setting.caption == "emptied"))
+        emptied, kept = setting.caption == "emptied", setting.caption == "kept"
+        return asked(self.generator, Wish(setting.levels, empty_negative=emptied, keep_caption=kept))
 
     def look(
         self,

@@ -30,7 +30,7 @@ from ..generators.reward_targets import (
     with_caption_emptied,
     with_caption_kept,
 )
-from ..generators.told import ToldRewards
+from ..generators.told import Ask, ToldRewards
 from ..protocols import Reward
 from ..records import Prompt
 from ..rewards.table import load_rewards
@@ -46,13 +46,15 @@ PER_TASK = 16  # prompts of each of the world's tasks, where none are given
 @dataclass(frozen=True)
 class Wish:
     """Levels in [0, 1] by reward. feasible: take those of the training picture that is nearest to the targets.
-    empty_negative: the other branch has no caption, as in MIRO's release; else the same one, as in its paper.
-    targets None: nothing is asked."""
+    empty_negative: the other branch has no caption, as in MIRO's release. keep_caption: it has the same one, as in
+    MIRO's paper, and so where negative is given. With none of these it is the model's own way. targets None: nothing
+    is asked."""
 
     targets: Mapping[str, float] | None = field(default_factory=dict)
     negative: Mapping[str, float] = field(default_factory=dict)
     feasible: bool = False
     empty_negative: bool = False
+    keep_caption: bool = False
 
 
 def told(generator: Any, model: str) -> ToldRewards:
@@ -79,7 +81,16 @@ def asked(generator: ToldRewards, wish: Wish) -> ToldRewards:
     poorest = torch.where(positive.isnan(), positive, generator.negative)
     named = target_vector(wish.negative, generator.rewards)
     negative = torch.where(named.isnan(), poorest, named)
-    return generator.asking(positive, negative, with_caption_emptied if wish.empty_negative else with_caption_kept)
+    return generator.asking(positive, negative, other_branch(wish))
+
+
+def other_branch(wish: Wish) -> Ask | None:
+    """None: the model's own way. Raises TastemakerError for a caption that is to be kept and emptied."""
+    if wish.empty_negative and wish.keep_caption:
+        raise TastemakerError("the other branch's caption cannot be both kept and emptied; give one of the two")
+    if wish.empty_negative:
+        return with_caption_emptied
+    return with_caption_kept if wish.keep_caption or wish.negative else None
 
 
 def unasked(generator: ToldRewards) -> ToldRewards:
