@@ -14,7 +14,6 @@ from tastemaker.errors import TastemakerError
 from tastemaker.generators.tiny_masked import load_tiny_masked
 from tastemaker.generators.vq import save_tokenizer
 from tastemaker.sampling import sample
-from tastemaker.workflows import tokens
 from tastemaker.workflows.load import load_generator
 from tastemaker.workflows.tokens import tokenizer_of, train_masked
 from tastemaker.world.dataset import clean_world
@@ -94,16 +93,13 @@ def test_another_tokenizer_does_not_resume(whole, home):
         train_masked(None, [f"tokenizer={home}/tokenizer-1"], None, whole.folder)
 
 
-def test_without_a_tokenizer_it_says_how_to_get_one(home, monkeypatch):
-    monkeypatch.setattr(tokens, "shipped", lambda name: home / "nothing")
-    with pytest.raises(TastemakerError, match="train one with `tastemaker train tokenizer --out RUN`"):
-        train_masked(None, TINY, home / "run")
-    with pytest.raises(TastemakerError, match="no weights at"):
-        train_masked(None, [*TINY, "tokenizer=lost"], home / "run")
-    assert not (home / "run").exists()
-
-
 @pytest.mark.parametrize("word, sentence", [("width=40", "multiple of 32"), ("caption_dropout=2", "caption_dropout")])
 def test_settings_that_cannot_be(word, sentence, home):
     with pytest.raises(TastemakerError, match=sentence):
         train_masked(None, [*TINY, f"tokenizer={home}/tokenizer", word], home / "run")
+
+
+def test_a_tokenizer_that_is_not_there_is_named(home):
+    with pytest.raises(TastemakerError, match="no weights at"):
+        train_masked(None, [*TINY, "tokenizer=lost"], home / "run")
+    assert not (home / "run").exists()

@@ -1,4 +1,4 @@
-"""`train drl|flow-grpo|nft|awm` with tiny numbers: what a run holds, going on bit for bit, bad input."""
+"""`train drl|flow-grpo|masked-grpo|nft|awm` with tiny numbers: what a run holds, going on bit for bit, bad input."""
 
 import json
 import math
@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
-from small import tiny_flow
+from small import tiny_flow, tiny_masked
 
-from tastemaker.algorithms import awm, drl, flow_grpo, kept, nft
+from tastemaker.algorithms import awm, drl, flow_grpo, kept, masked_grpo, nft
 from tastemaker.cli.main import main
-from tastemaker.generators.tiny_flow import load_tiny_flow
 from tastemaker.report.metrics import read_metrics
 from tastemaker.weights import shipped
 from tastemaker.workflows import tuning
 from tastemaker.workflows.configs import read_config
-from tastemaker.workflows.rl import scheme_of, train_awm, train_drl, train_flow_grpo, train_nft
+from tastemaker.workflows.load import load_generator
+from tastemaker.workflows.rl import scheme_of, train_awm, train_drl, train_flow_grpo, train_masked_grpo, train_nft
 
 REWARD = """
 from pathlib import Path
@@ -46,12 +46,14 @@ GROUPS = ["groups.per_prompt=2", "groups.updates=2"]
 COMMANDS = {
     "drl": (train_drl, drl, ["integration_steps=4", "buffer=4", "epochs=2"]),
     "flow-grpo": (train_flow_grpo, flow_grpo, [*GROUPS, "trained_share=0.5"]),
+    "masked-grpo": (train_masked_grpo, masked_grpo, [*GROUPS, "trained_share=0.5", "model=masked"]),
     "nft": (train_nft, nft, [*GROUPS, "times=1", "old_rise=0.2"]),
     "awm": (train_awm, awm, [*GROUPS, "times=1"]),
 }
 FIGURES = {
     "drl": {"reward", "no_score", "exploded", "state_rms", "residual", "kept_share", "threshold", "kl"},
     "flow-grpo": {"reward", "no_score", "ratio", "clipped", "kl"},
+    "masked-grpo": {"reward", "no_score", "ratio", "clipped", "kl"},
     "nft": {"reward", "no_score", "from_old", "from_base"},
     "awm": {"reward", "no_score", "ratio", "clipped", "from_base"},
 }
@@ -62,6 +64,7 @@ def home(tmp_path, monkeypatch):
     """A folder to work in with a tiny model and rewards of one's own."""
     monkeypatch.chdir(tmp_path)
     tiny_flow().save(tmp_path / "model")
+    tiny_masked().save(tmp_path / "masked")
     (tmp_path / "reward.py").write_text(REWARD)
     return tmp_path
 
@@ -93,7 +96,7 @@ def test_a_run_holds_its_model_its_figures_and_its_result(home, name, capsys):
 
 
 def state_of(folder):
-    return load_tiny_flow(folder).network.state_dict()
+    return load_generator(str(folder)).network.state_dict()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -127,7 +130,7 @@ def test_an_adapter_is_trained_against_the_base(home, name):
     pytest.importorskip("peft")
     command = COMMANDS[name][0]
     command(None, words(name, "lora_rank=2"), home / "run")
-    tuned, base = state_of(home / "run"), state_of(home / "model")
+    tuned, base = state_of(home / "run"), state_of(home / ("masked" if name == "masked-grpo" else "model"))
     assert base.keys() == tuned.keys() and any(not torch.equal(base[n], tuned[n]) for n in base)
 
 
@@ -178,6 +181,7 @@ def refused(capsys, *given):
         ),
         ("flow-grpo", ["noise_level=0"], "a noise_level above 0, since a step without noise has no density"),
         ("flow-grpo", ["variant=both"], "a variant among exact, published, got both"),
+        ("masked-grpo", ["model=model"], "'model' draws no tokens: expected a masked-token generator"),
         ("nft", ["groups.reward_weights=[1,2]"], "expected 1 groups.reward_weights, one per reward, got 2"),
         ("nft", ["beta=0"], "beta and most_advantage above 0"),
         ("awm", ["weighting=cubic"], "a weighting among uniform, noise"),

@@ -176,6 +176,17 @@ def flow_grpo(
     _done(train_flow_grpo(*settings, out, resume, data, track))
 
 
+@app.command("masked-grpo", cls=AlgorithmCommand)
+def masked_grpo(
+    words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = ""
+) -> None:
+    """Reinforcement learning of a masked-token generator with any reward, by the densities of its tokens (GRPO)."""
+    settings = split_config(words)
+    from ..workflows.rl import train_masked_grpo
+
+    _done(train_masked_grpo(*settings, out, resume, data, track))
+
+
 @app.command(cls=AlgorithmCommand)
 def nft(words: Words = None, out: Out = None, resume: Resume = None, data: Data = None, track: Track = "") -> None:
     """Reinforcement learning with any reward and any sampler, towards good pictures, away from bad (DiffusionNFT)."""

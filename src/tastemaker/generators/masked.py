@@ -28,7 +28,7 @@ from .guidance import guided, negative_of
 from .unmasking import FACTORISED, MASK, Step, confidence, cosine_times, require_masked_plan, staying
 
 NO_GRADIENT = (
-    "masked-token generator: a drawn token has no gradient; use `train dpo`, `train raft`, `train reward-weighted` "
+    "masked-token generator: a drawn token has no gradient; use `train masked-grpo`, `train dpo`, `train raft` "
     "or `search best-of-n`"
 )
 

@@ -7,6 +7,7 @@
 | `diffusers:PATH` | a StableDiffusion, XL, 3, Flux or aMUSEd pipeline folder |
 | a run's folder of one | the tuned pipeline, or the pipeline that the run began with and its adapter |
 | `sit:PATH`, `repa:PATH`, `jit:PATH`, `rae:PATH` | a released generator of ImageNet's classes; `RUN` of a tuned one |
+| `tiny-masked`, `tiny-miro` | the shipped ones |
 | `tiny-masked:PATH` or a run's folder | a masked-token generator that `train masked` or `train dpo` wrote |
 | `tiny-miro:PATH` or a run's folder | a generator that `train miro` wrote |
 | `miro:FOLDER` | a released generator that is told rewards |
@@ -44,19 +45,10 @@ def _tiny_flow(path: str) -> Any:
 
 
 def _tiny_masked(path: str) -> Any:
-    if not path and not shipped("tiny-masked").is_file():
-        raise TastemakerError(
-            "no tiny-masked comes with this version; train one with `tastemaker train tokenizer` and `tastemaker "
-            "train masked tokenizer=RUN`, and write tiny-masked:RUN"
-        )
     return load_tiny_masked(path or shipped("tiny-masked"))
 
 
 def _tiny_miro(path: str) -> Any:
-    if not path and not shipped("tiny-miro").is_file():
-        raise TastemakerError(
-            "no tiny-miro comes with this version; train one with `tastemaker train miro`, and write tiny-miro:RUN"
-        )
     generator = load_tiny_miro(path or shipped("tiny-miro"))
     from_description(generator.scale.described, path or "tiny-miro")  # raises where edges are not of their version
     return generator
@@ -130,8 +122,8 @@ GENERATORS: dict[str, Callable[[str], Any]] = {
 }
 ABOUT = (  # name, what it is, licence, what it needs
     ("tiny-flow", "generator of the emoji world, 64 x 64", "MIT", "shipped"),
-    ("tiny-masked:RUN", "generator of the emoji world by masked tokens", "MIT", "a run of train masked"),
-    ("tiny-miro:RUN", "generator of the emoji world that is told rewards", "MIT", "a run of train miro"),
+    ("tiny-masked", "generator of the emoji world by masked tokens, 64 x 64", "MIT", "shipped"),
+    ("tiny-miro", "generator of the emoji world that is told rewards, 64 x 64", "MIT", "shipped"),
     (
         "diffusers:PATH",
         "StableDiffusion, XL, 3, Flux or aMUSEd pipeline folder",

@@ -1,4 +1,4 @@
-"""`tastemaker train drl|flow-grpo|nft|awm`: each method meets its generator, its rewards and its run.
+"""`tastemaker train drl|flow-grpo|masked-grpo|nft|awm`: each method meets its generator, its rewards and its run.
 
 All of them draw without guidance by default, and so do the looks on the way and the comparison at the end.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..algorithms import awm, drl, flow_grpo, nft
+from ..algorithms import awm, drl, flow_grpo, masked_grpo, nft
 from ..algorithms.groups import reward_weights
 from ..algorithms.kept import Kept
 from ..algorithms.memoryless import Scheme, begun_at, transposed_scheme
 from ..algorithms.optimise import TrainingState
 from ..errors import TastemakerError
+from ..generators.masked import MaskedGenerator
 from ..generators.samplers import ddpm, sde
+from ..generators.unmasking import random_order
 from ..protocols import Plan, Reward
 from ..records import StepRecord
 from .processes import spread
@@ -69,6 +71,28 @@ def train_flow_grpo(
 
     def train(state: TrainingState) -> Iterator[StepRecord]:
         return flow_grpo.train(generator, base, rewards, bench.prompts, batches, config, state, plan, kept)
+
+    return carry_out(train, bench, config, run, track, {"round": kept})
+
+
+def train_masked_grpo(
+    config_path=None, overrides: Sequence[str] = (), out=None, resume=None, data=None, track=""
+) -> Run:
+    """GRPO of a masked-token generator; data: captioned pictures for the pretraining loss."""
+    config, bench = prepared(masked_grpo.Config, config_path, overrides, resume, track)
+    if not isinstance(bench.generator, MaskedGenerator):
+        raise TastemakerError(
+            f"'{config.model}' draws no tokens: expected a masked-token generator such as tiny-masked; others are "
+            "tuned by `train flow-grpo`"
+        )
+    rewards = rewards_of(bench, config)
+    generator, base, kept = bench.generator, reference_of(bench.generator), Kept()
+    plan = Plan(random_order, generator.plan.times)
+    run = open_run(config, out, resume, beginning(generator))
+    batches = pictures(generator, config, data)
+
+    def train(state: TrainingState) -> Iterator[StepRecord]:
+        return masked_grpo.train(generator, base, rewards, bench.prompts, batches, config, state, plan, kept)
 
     return carry_out(train, bench, config, run, track, {"round": kept})
 

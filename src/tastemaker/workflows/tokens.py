@@ -15,7 +15,6 @@ from ..data.batches import Batches
 from ..data.grid import save_grid
 from ..devices import best_device
 from ..encoders.words import Vocabulary
-from ..errors import TastemakerError
 from ..generators.class_checkpoints import description
 from ..generators.tiny_masked import KIND, TinyMasked, load_tiny_masked
 from ..generators.token_network import TokenNetworkConfig
@@ -101,11 +100,6 @@ def train_masked(config_path=None, overrides: Sequence[str] = (), out=None, resu
 def tokenizer_of(path: str) -> Tokenizer:
     """The tokenizer of a run or file, that of a masked-token generator too; empty: of the shipped one. Raises
     TastemakerError where there is none."""
-    if not path and not shipped(KIND).is_file():
-        raise TastemakerError(
-            "no tokenizer comes with this version: train one with `tastemaker train tokenizer --out RUN` and give "
-            "tokenizer=RUN"
-        )
     file = Path(path) if path else shipped(KIND)
     said = description(file / "model.safetensors" if file.is_dir() else file)
     return load_tiny_masked(file).tokenizer if said.get("kind") == KIND else load_tokenizer(file)
