@@ -29,6 +29,7 @@ SETTINGS = {
     "raft": ["rounds=2", "drawn_prompts=5", "per_prompt=3"],
     "drl": ["integration_steps=4", "buffer=8", "epochs=1", "pretraining_weight=0.5", "adjoint_cut=2"],
     "flow-grpo": [*GROUPS, "trained_share=0.5"],
+    "masked-grpo": [*GROUPS, "trained_share=0.5", "model=masked"],
     "nft": [*GROUPS, "times=1", "old_rise=0.2"],
     "awm": [*GROUPS, "times=1"],
 }

@@ -11,15 +11,15 @@ import processes_worker
 import pytest
 import torch
 from processes_worker import CUT, SETTINGS, SHARDED
-from small import tiny_flow
+from small import tiny_flow, tiny_masked
 
 from tastemaker import ranks
 from tastemaker.cli.main import main
 from tastemaker.errors import TastemakerError
-from tastemaker.generators.tiny_flow import load_tiny_flow
 from tastemaker.report.metrics import read_metrics
 from tastemaker.workflows import processes
 from tastemaker.workflows.checkpoints import newest_checkpoint
+from tastemaker.workflows.load import load_generator
 
 WORKER = Path(processes_worker.__file__)
 TOLERANCE = 1e-5  # of a weight that may move by 3e-4 in three steps: sums of float32 in another order
@@ -44,6 +44,7 @@ def home(tmp_path_factory):
     """A folder with the runs of one process in `one`, and of two in `two`."""
     folder = tmp_path_factory.mktemp("processes")
     tiny_flow().save(folder / "model")
+    tiny_masked().save(folder / "masked")
     (folder / "reward.py").write_text(REWARD)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     alone = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
@@ -63,13 +64,13 @@ def home(tmp_path_factory):
 
 
 def weights(run, without=()):
-    generator = load_tiny_flow(run)
+    generator = load_generator(str(run))
     return torch.cat([p.detach().flatten() for n, p in generator.parts.named_parameters() if not n.endswith(without)])
 
 
 def moved(run):
     """How far the furthest weight went."""
-    return float((weights(run) - weights("model")).abs().max())
+    return float((weights(run) - weights("masked" if run.name == "masked-grpo" else "model")).abs().max())
 
 
 @pytest.mark.parametrize("way, name", [*(("two", n) for n in SETTINGS), *(("two/sharded", n) for n in SHARDED)])

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..devices import place
 from ..errors import MissingExtra, TastemakerError
 from . import questions
 from .asked import Answers, Asked
@@ -210,7 +211,7 @@ def load_vlm(where: str, preview: Callable[[str], Conversation] = questions.pote
     model = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=half, local_files_only=True, use_safetensors=True
     )
-    model = model.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = place(model.eval().requires_grad_(False))
     file = folder / "preprocessor_config.json"
     said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return LocalVlm(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), said, preview=preview)
