@@ -309,7 +309,7 @@ def test_what_has_no_gradient_or_density_says_what_to_use():
         lambda: generator.advance(state, grad=True),
         lambda: generator.velocity(state.x, torch.zeros(1), state.condition),
     ):
-        with pytest.raises(NotDifferentiable, match="use `train dpo`"):
+        with pytest.raises(NotDifferentiable, match="use `train masked-grpo`"):
             asked()
     with pytest.raises(TastemakerError, match="'confidence' keeps tokens by what was drawn.*`random_order`"):
         generator.log_prob(state, generator.advance(state))
