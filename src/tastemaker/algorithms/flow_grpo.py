@@ -20,7 +20,6 @@ B rows of a piece, N pictures of a round, T steps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +29,7 @@ from torch import Tensor
 
 from ..errors import TastemakerError, expect
 from ..protocols import Condition, Plan, Reward, Transition
-from ..randomness import mix, stream
+from ..randomness import mix
 from ..ranks import gather, own
 from ..records import Prompt, StepRecord
 from .adjoint_buffer import trajectory
@@ -40,6 +39,7 @@ from .groups import GroupConfig, advantages_of, asked, condition_of_rows, judged
 from .kept import Kept, update_in_pieces, with_anchor
 from .optimise import OptimiserConfig, TrainingState
 from .pretrain import Captioned, draw_seeds
+from .rollout import chosen_steps
 from .tuning import TuningConfig
 
 MOST_ADVANTAGE = 5.0  # of the published variant
@@ -172,13 +172,6 @@ def noisy_steps(plan: Plan) -> list[int]:
     return found
 
 
-def chosen_steps(plan: Plan, share: float, seed: int, step: int) -> list[int]:
-    """The noisy steps, or a share of them (rounded up) drawn for this update."""
-    noisy = noisy_steps(plan)
-    count = math.ceil(share * len(noisy) - 1e-9)
-    return sorted(stream(seed, step=step, purpose="trained steps").permutation(noisy)[:count].tolist())
-
-
 @dataclass
 class Tally:
     """Sums over the rows of one update."""
@@ -212,7 +205,7 @@ def losses(
     the steps, of the published one's mean."""
     x, advantage = kept.tensors["x"], kept.tensors["advantage"]
     device, total = next(generator.network.parameters()).device, x.shape[1]
-    steps = chosen_steps(plan, config.trained_share, config.seed, step)
+    steps = chosen_steps(noisy_steps(plan), config.trained_share, config.seed, step)
     pieces = [(k, rows) for k in steps for rows in torch.arange(total).split(config.groups.rows_at_once)]
     path = len(noisy_steps(plan)) if config.variant == "exact" else 1
 

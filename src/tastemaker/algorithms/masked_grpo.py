@@ -17,7 +17,6 @@ reward. Letters: B rows of a piece, M pictures of a round, N tokens, V codes, T 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from ..errors import expect
 from ..protocols import Condition, Plan, Reward
-from ..randomness import mix, stream
+from ..randomness import mix
 from ..ranks import gather, own
 from ..records import Prompt, StepRecord
 from .adjoint_buffer import trajectory
@@ -37,6 +36,7 @@ from .groups import GroupConfig, advantages_of, asked, condition_of_rows, judged
 from .kept import Kept, update_in_pieces, with_anchor
 from .optimise import OptimiserConfig, TrainingState
 from .pretrain import Captioned, draw_seeds
+from .rollout import chosen_steps
 from .tuning import TuningConfig
 
 
@@ -126,12 +126,6 @@ def drawn(
     return kept | remembered(generator.network), figures
 
 
-def chosen_steps(plan: Plan, share: float, seed: int, step: int) -> list[int]:
-    """All steps, or a share of them (rounded up) drawn for this update."""
-    count = math.ceil(share * plan.steps - 1e-9)
-    return sorted(stream(seed, step=step, purpose="trained steps").permutation(plan.steps)[:count].tolist())
-
-
 @dataclass
 class Tally:
     """Sums over the revealed tokens and the rows of one update."""
@@ -162,7 +156,7 @@ def losses(
     """The loss of one update, a scalar for each piece: a mean over the M pictures of the sum over the steps."""
     x, advantage = kept.tensors["x"], kept.tensors["advantage"]
     device, total = next(generator.network.parameters()).device, x.shape[1]
-    steps = chosen_steps(plan, config.trained_share, config.seed, step)
+    steps = chosen_steps(range(plan.steps), config.trained_share, config.seed, step)
     pieces = [(k, rows) for k in steps for rows in torch.arange(total).split(config.groups.rows_at_once)]
 
     def scores(who: Any, k: int, rows: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ keep scored pictures. Letters: B batch, K samples per prompt, N pictures of a se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,12 @@ def distinct(prompts: Sequence[Prompt], count: int, seed: int, number: int = 0) 
     """`count` prompts, or all where there are fewer, drawn without replacement; number: of the draw."""
     rows = stream(seed, step=number, purpose="distinct prompts").permutation(len(prompts))
     return [prompts[i] for i in rows[:count]]
+
+
+def chosen_steps(steps: Sequence[int], share: float, seed: int, step: int) -> list[int]:
+    """Of these steps of a trajectory a share, rounded up, drawn for one update; rising."""
+    count = math.ceil(share * len(steps) - 1e-9)
+    return sorted(stream(seed, step=step, purpose="trained steps").permutation(steps)[:count].tolist())
 
 
 def condition_of(generator: Generator, prompts: Sequence[Prompt]) -> Condition:

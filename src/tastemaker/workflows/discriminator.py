@@ -25,7 +25,7 @@ from ..algorithms.optimise import begin
 from ..algorithms.selection import Selection
 from ..data.batches import Dataset
 from ..data.split import part_of
-from ..devices import best_device, device_name
+from ..devices import best_device, device_name, place
 from ..encoders.protocol import Encoder, extract
 from ..encoders.table import load_encoder
 from ..errors import TastemakerError
@@ -164,7 +164,7 @@ def learn(
 
 def looked_at(bench: Bench, keep: Keep) -> tuple[Pairs, dict[str, Tensor]]:
     """Features of all pairs, and which rows belong to which part."""
-    move(bench.encoder)
+    place(bench.encoder)
     starts = range(0, len(bench.chosen), CHUNK)
     shown = progress(starts, "drawing and looking", console=Console(stderr=True))
     found = [keep(f"pairs-{first:07d}", partial(chunk, bench, first)) for first in shown]
@@ -230,12 +230,6 @@ def decoded(bench: Bench, images: Tensor, places: Sequence[int]) -> Tensor:
     seeds = torch.tensor([mix(bench.config.seed, 6, k) for k in places])
     parts = [codec.decode(codec.encode(i.to(device), s)).cpu() for i, s in zip(images.split(64), seeds.split(64))]
     return from_bytes(as_bytes(torch.cat(parts)))
-
-
-def move(encoder: Encoder) -> None:
-    network = getattr(encoder, "network", None)
-    if network is not None:
-        network.to(best_device())
 
 
 # what came out

@@ -12,13 +12,13 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.shard_ledger import Entry, ShardLedger, open_ledger
 from ..data.shard_scores import PARTIAL
 from ..data.shards import SCORES, Shard, Words, holds_files_of_shards, list_shards, shard_hash, stamp
+from ..devices import best_device
 from ..errors import TastemakerError
 from ..protocols import Reward
 from ..records import Provenance
@@ -84,7 +84,7 @@ def score_shards(
     """
     shards, console = list_shards(path), console or Console(stderr=True)
     folder = (out or (path if path.is_dir() else path.parent)).resolve()
-    loaded = load_on(rewards, "cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_on(rewards, str(best_device()))
     columns = {options.words.column(r.name): (r.name, r.provenance) for r in loaded}
     began, report = time.monotonic(), Report()
     with open_ledger(folder) as ledger:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..devices import device_name
 from ..ranks import world
 from .checkpoints import FORMAT
 from .processes import wants_shards
@@ -39,7 +40,7 @@ def environment(command: Sequence[str], seed: int | None, weights: Mapping[str, 
         "numpy": metadata.version("numpy"),
         "tastemaker": metadata.version("tastemaker"),
         "platform": f"{sys.platform} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": device_name(),
         "threads": torch.get_num_threads(),
         "checkpoint_format": FORMAT,
         "weights": dict(weights),
