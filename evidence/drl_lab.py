@@ -48,13 +48,13 @@ class Scale:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     count: int = 512
-    pairs: int = 2048
+    pairs: int = 1024
     head_steps: int = 200
     steps: int = 192
-    short: int = 96
+    short: int = 48
     buffer: int = 128
     batch_size: int = 32
-    pretraining: int = 1000
+    pretraining: int = 600
 
 
 QUICK = Scale((0,), count=96, pairs=128, head_steps=20, steps=4, short=4, buffer=16, batch_size=16, pretraining=60)

@@ -36,7 +36,7 @@ def methods(strength: float) -> dict[str, Method]:
 
 def budget(lab: Lab, reward: Any) -> float:
     """Operations of one DRL run: those of a round, times the rounds."""
-    made, config = generator(), lab.config(PRESETS[REWARD][0])
+    made, config = generator(), lab.config(PRESETS[REWARD][0], short=True)
     loop = training.drl_loop(made, reward, lab.training_prompts(0), config)
     return training.operations(loop, made, config, config.round_steps) * config.steps / config.round_steps
 
