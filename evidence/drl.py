@@ -4,20 +4,21 @@
 
 A discriminator in EfficientNet-lite0's space learns to tell clean drawings, as tiny-flow's frozen decoder can show
 them, from tiny-flow's own pictures, and tiny-flow follows its logit by adjoint matching. What is claimed has three
-seeds of both trainings (`gain`); the other parts have one and are exploratory:
+seeds of both trainings (`gain` at its preset `default`); all else has one and is exploratory:
 
 gain       Frechet distance above its floor in the discriminator's space and in one that it never saw (tiny-clip's),
            coverage, and rewards that were not trained on, at the paper's presets
-ablations  other values of lambda and R1; an encoder that learned from nothing; flow matching on the tuned model's own
-           pictures; the matching loss before and after
+ablations  other values of lambda and R1; three times the steps; an encoder that learned from nothing; flow matching
+           on the tuned model's own pictures; the matching loss before and after
 fronts     a preference after DRL beside the same preference alone
 methods    Flow-GRPO, DiffusionNFT and AWM after the same discriminator with as many operations
 backbones  small generators in the manners of SiT, JiT, REPA and RAE
 signal     how much of what a few trajectories teach others would teach too, without and with copies of a picture
 
-Guidance is off everywhere. A finished run writes its row under results/partial/ and is not done again; one that was
-cut goes on where it was left. Parts keep their rows in the cache, and results/drl.json holds those of all parts that
-are there. `backbones` may run beside the others; `ablations`, `fronts` and `methods` begin with what `gain` made.
+Guidance is off everywhere. A finished run writes its record under results/partial/, from which alone rows are made,
+and is not done again while the scale stays the same; one that was cut goes on where it was left. results/drl.json
+holds the rows of all parts that ever ran. `backbones` may run beside the others; `ablations`, `fronts` and `methods`
+begin with what `gain` made.
 """
 
 from __future__ import annotations

@@ -16,13 +16,15 @@ from tastemaker.data.batches import Batches
 from tastemaker.evaluation.intervals import paired_difference
 from tastemaker.picture_bytes import as_bytes
 from tastemaker.randomness import mix
+from tastemaker.records import Interval
 from tastemaker.sampling import sample_batches
 from tastemaker.world.dataset import clean_world, noisy_world
 
+from . import drl_gain
 from . import drl_training as training
-from .drl_distance import excess_ratio
-from .drl_lab import COMMAND, Lab, generator
-from .drl_pictures import HELD_OUT, TRAINED, WORLD, Drawn
+from .drl_distance import log_ratio, ratio_interval
+from .drl_lab import COMMAND, PRESETS, Lab, figure, generator
+from .drl_pictures import HELD_OUT, TRAINED, WORLD
 from .drl_scratch import scratch
 from .rows import row
 from .simulated_pool import stored
@@ -30,43 +32,51 @@ from .simulated_pool import stored
 R1 = 1e-5  # of the sweep of lambda, as in the paper
 STRENGTHS = (3.0, 10.0, 30.0)
 WEIGHTS = (0.0, 1e-3)  # of R1 at lambda = 10, beside the default's 1e-5
-TEACHER = "default-0"
 MATCHED = 512  # held-out drawings that the matching loss is measured on
 SFT = OptimiserConfig(learning_rate=3e-4, warmup_steps=5)
 
 
 def sweep(lab: Lab) -> dict[str, dict[str, Any]]:
-    """Name -> what one run's pictures are like, for other values of lambda and R1 than the presets'."""
+    """Name -> the record of one run, for other values of lambda and R1 than the presets'."""
     wanted = {f"lambda-{strength:g}": (strength, R1) for strength in STRENGTHS}
     wanted |= {f"r1-{weight:.0e}": (10.0, weight) for weight in WEIGHTS}
 
     def trained(name: str, strength: float, r1: float) -> dict[str, Any]:
-        lab.drl(name, lab.discriminator(r1, 0), strength, short=True)
-        return {"lambda": strength, "r1": r1, "seed": 0, **lab.about(lab.tuned(name))}
+        lab.drl(name, lambda: lab.discriminator(r1, 0), strength, steps=lab.scale.short)
+        return {"lambda": strength, "r1": r1, **lab.about(lab.tuned(name))}
 
     return {name: lab.once(name, lambda name=name, how=how: trained(name, *how)) for name, how in wanted.items()}
 
 
-def from_scratch(lab: Lab) -> Drawn:
+def longer(lab: Lab) -> dict[str, Any]:
+    """The first seed's run of the headline's preset with three times its steps."""
+    strength, r1 = PRESETS[drl_gain.HEADLINE]
+
+    def trained() -> dict[str, Any]:
+        lab.drl("longer", lambda: lab.discriminator(r1, 0), strength, steps=lab.scale.long)
+        return {"lambda": strength, "r1": r1, "steps": lab.scale.long, **lab.about(lab.tuned("longer"))}
+
+    return lab.once("longer", trained)
+
+
+def from_scratch(lab: Lab) -> dict[str, Any]:
     """DRL at lambda = 10 after a discriminator whose encoder had seen nothing else."""
 
     def trained() -> dict[str, Any]:
         reward = scratch(generator(), lab.real(0), lab.scale.pairs, lab.cache / "scratch-reward")
-        lab.drl("scratch", reward, 10.0, short=True)
+        lab.drl("scratch", lambda: reward, 10.0, steps=lab.scale.short)
         return {"lambda": 10.0, "held_out_accuracy": reward.accuracy, **lab.about(lab.tuned("scratch"))}
 
-    lab.once("scratch", trained)
-    return lab.tuned("scratch")
+    return lab.once("scratch", trained)
 
 
-def taught(lab: Lab) -> Drawn:
-    """tiny-flow trained by flow matching on pictures of the DRL run TEACHER, for about as long as that took."""
-    name, prompts = "sft", lab.training_prompts(0)[: lab.scale.pairs]
+def taught(lab: Lab) -> dict[str, Any]:
+    """tiny-flow trained by flow matching on pictures of the teacher's, for about as long as that took."""
+    prompts = lab.training_prompts(0)[: lab.scale.pairs]
 
     def draw() -> dict[str, torch.Tensor]:
-        teacher = training.tuned(generator(), lab.cache / TEACHER)
         seeds = [mix(WORLD, 2, k) for k in range(len(prompts))]
-        parts = sample_batches(teacher, prompts, seeds, guidance=1.0, batch=32)
+        parts = sample_batches(teacher(lab), prompts, seeds, guidance=1.0, batch=32)
         return {"images": torch.cat([as_bytes(part).cpu() for part in parts])}
 
     def trained() -> dict[str, Any]:
@@ -76,12 +86,16 @@ def taught(lab: Lab) -> Drawn:
         config = sft.Config(steps=steps, batch_size=32, pretraining_weight=0.0, optimiser=SFT)
         kept = Batches(dataset, config.batch_size, 0)
         training.carried_out(
-            lambda state, _: sft.train(learner, kept, None, config, state), learner, config, lab.cache / name
+            lambda state, _: sft.train(learner, kept, None, config, state), learner, config, lab.cache / "sft"
         )
-        return {"pictures": len(prompts), "steps": steps, **lab.about(lab.tuned(name))}
+        return {"pictures": len(prompts), "steps": steps, **lab.about(lab.tuned("sft"))}
 
-    lab.once(name, trained)
-    return lab.tuned(name)
+    return lab.once("sft", trained)
+
+
+def teacher(lab: Lab) -> Any:
+    """tiny-flow after the first seed's run of the headline's preset."""
+    return training.tuned(generator(), lab.cache / drl_gain.train(lab, drl_gain.HEADLINE, 0))
 
 
 def matching(lab: Lab) -> dict[str, Any]:
@@ -93,8 +107,7 @@ def matching(lab: Lab) -> dict[str, Any]:
         for kind, world in kinds.items():
             pictures, prompts = zip(*(world[k] for k in range(min(MATCHED, lab.count))))
             base, tuned = (
-                training.matching_loss(made, torch.stack(pictures), prompts)
-                for made in (generator(), training.tuned(generator(), lab.cache / TEACHER))
+                training.matching_loss(made, torch.stack(pictures), prompts) for made in (generator(), teacher(lab))
             )
             texts = [prompt.text for prompt in prompts]
             found[kind] = {"base": float(base.mean()), "change": asdict(paired_difference(tuned, base, texts))}
@@ -104,18 +117,29 @@ def matching(lab: Lab) -> dict[str, Any]:
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
-    found = [ratio_row(lab, "scratch", from_scratch(lab)), ratio_row(lab, "sft_on_samples", taught(lab))]
-    found[0]["beside"]["sweep"] = sweep(lab)
+    runs = {"scratch": from_scratch, "sft_on_samples": taught, "longer": longer}
+    found = [ratio_row(lab, name, run(lab)) for name, run in runs.items()]
+    found[0]["beside"]["sweep"] = {name: swept(lab, one) for name, one in sweep(lab).items()}
     found[1]["beside"]["matching_loss"] = matching(lab)
     return found
 
 
-def ratio_row(lab: Lab, name: str, made: Drawn) -> dict[str, Any]:
+def swept(lab: Lab, made: dict[str, Any]) -> dict[str, Any]:
+    spaces = {space: ratio_of(lab, made, space) for space in (HELD_OUT, TRAINED)}
+    return {"lambda": made["lambda"], "r1": made["r1"], "coverage": made["spaces"][TRAINED]["coverage"][0], **spaces}
+
+
+def ratio_row(lab: Lab, name: str, made: dict[str, Any]) -> dict[str, Any]:
     """Of one run, held out; beside it the other space."""
-    ratios = {}
-    for space in (HELD_OUT, TRAINED):
-        base, tuned = (one.features[space].numpy() for one in (lab.base, made))
-        ratios[space], _, distances = excess_ratio(base, [tuned], lab.references[space], lab.texts)
-    beside = {"lite0": ratios[TRAINED]}
+    ratios = {space: ratio_of(lab, made, space) for space in (HELD_OUT, TRAINED)}
     value = ratios[HELD_OUT]
+    beside = {"lite0": ratios[TRAINED]}
     return row(f"{name}_frechet_ratio_heldout", value, [value.value], (0,), COMMAND, None, beside, unit="ratio")
+
+
+def ratio_of(lab: Lab, made: dict[str, Any], space: str) -> Interval:
+    """Of tiny-flow over a run, above the floor."""
+    floor, base, tuned = (
+        figure(one, "spaces", space, "distance") for one in (lab.clean_record(), lab.base_record(), made)
+    )
+    return ratio_interval(log_ratio(base, [tuned], floor), lab.count)

@@ -24,8 +24,8 @@ from tastemaker.world.dataset import clean_world
 
 from . import drl_bases as bases
 from . import drl_training as training
-from .drl_distance import Reference, excess_ratio
-from .drl_lab import COMMAND, Lab, through, unguided
+from .drl_distance import Reference, log_ratio, ratio_interval
+from .drl_lab import COMMAND, Lab, figure, through, unguided
 from .drl_pictures import HELD_OUT, TRAINED, WORLD, Drawn, clean_drawings, drawn
 from .rows import row
 from .simulated_pool import stored
@@ -99,44 +99,46 @@ def pretrained(lab: Lab, name: str) -> Any:
     return made
 
 
-def improved(lab: Lab, name: str) -> tuple[Drawn, Drawn]:
-    """Pictures of the base and of the same after DRL."""
-    made = pretrained(lab, name)
-    base = drawn(lab.cache / f"drawn-base-{name}", lambda: made, lab.prompts, scored=False)
+def improved(lab: Lab, name: str) -> dict[str, Any]:
+    """The record of a base, of the same after DRL, and of the floor: clean drawings as its decoder shows them."""
 
-    def trained() -> dict[str, Any]:
-        strength, r1 = STRENGTH, 0.0
-        folder = lab.cache / f"discriminator-{name}"
-        reward = lab.discriminator_of(made, r1, 0, folder, lab.cache / f"pairs-{name}")
-        lab.drl(f"drl-{name}", reward, strength, start=made, short=True)
-        return {"weights": sum(p.numel() for p in made.network.parameters())}
+    def compared() -> dict[str, Any]:
+        made = pretrained(lab, name)
+        base = drawn(lab.cache / f"drawn-base-{name}", lambda: made, lab.prompts, scored=False)
+        folder, pairs = lab.cache / f"discriminator-{name}", lab.cache / f"pairs-{name}"
+        weights = sum(p.numel() for p in made.network.parameters())
+        lab.drl(f"drl-{name}", lambda: lab.discriminator_of(made, 0.0, 0, folder, pairs), STRENGTH,
+                start=lambda: made, steps=lab.scale.short)  # fmt: skip
+        after = lambda: training.tuned(made, lab.cache / f"drl-{name}")  # noqa: E731
+        tuned = drawn(lab.cache / f"drawn-drl-{name}", after, lab.prompts, scored=False)
+        references = {space: Reference.of(drawings(lab, name), space) for space in (HELD_OUT, TRAINED)}
+        sides = {side: {space: one.features[space].numpy() for space in references}
+                 for side, one in (("base", base), ("tuned", tuned))}  # fmt: skip
+        sides["floor"] = {space: reference.floor for space, reference in references.items()}
+        return {"weights": weights, **{side: lab.in_spaces(one, references) for side, one in sides.items()}}
 
-    lab.once(f"base-{name}", trained)
-    file = lab.cache / f"drawn-drl-{name}"
-    tuned = drawn(file, lambda: training.tuned(made, lab.cache / f"drl-{name}"), lab.prompts, scored=False)
-    return base, tuned
+    return lab.once(f"base-{name}", compared)
 
 
 def drawings(lab: Lab, name: str) -> Drawn:
-    """Clean drawings as the base's own frozen decoder can show them."""
     if name != "rae":
         return lab.clean
     made = pretrained(lab, name)
     return clean_drawings(lab.cache / f"drawn-clean-{name}", lab.count, through(made))
 
 
+def ratio(lab: Lab, made: dict[str, Any], space: str) -> dict[str, Any]:
+    floor, base, tuned = (figure(made[side], space, "distance") for side in ("floor", "base", "tuned"))
+    frechet = {"floor": floor[0], "base": base[0], "tuned": tuned[0]}
+    return {"ratio": ratio_interval(log_ratio(base, [tuned], floor), lab.count), "frechet": frechet}
+
+
 def rows(lab: Lab) -> list[dict[str, Any]]:
-    found: dict[str, Any] = {}
-    for name in makers(lab):
-        pictures, found[name] = improved(lab, name), {}
-        clean = drawings(lab, name)
-        for space in (HELD_OUT, TRAINED):
-            base, tuned = (one.features[space].numpy() for one in pictures)
-            ratio, _, distances = excess_ratio(base, [tuned], Reference.of(clean, space), lab.texts)
-            found[name][space] = {"ratio": ratio, "frechet": distances}
-    ratios = [found[name][HELD_OUT]["ratio"] for name in found]
+    found = {name: improved(lab, name) for name in makers(lab)}
+    beside = {name: {space: ratio(lab, one, space) for space in (HELD_OUT, TRAINED)} for name, one in found.items()}
+    ratios = [one[HELD_OUT]["ratio"] for one in beside.values()]
     count, sure, possible = (
         sum(value > 1 for value in side) for side in zip(*((r.value, r.low, r.high) for r in ratios))
     )
     value = Interval(count, sure, possible, len(found))
-    return [row("backbones_improved", value, [count], (0,), COMMAND, 3, found, 4, "of four")]
+    return [row("backbones_improved", value, [count], (0,), COMMAND, 3, beside, 4, "of four")]

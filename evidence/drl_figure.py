@@ -16,7 +16,8 @@ from .drl_pictures import HELD_OUT
 BLUE, ORANGE, GREY = "#4c78a8", "#f58518", "#9d9d9d"
 GAIN = {"theory": "λ = 1, no R1", "default": "λ = 10, R1 = 1e-5"}
 METHODS = {"drl_equal_compute": "DRL", "flow_grpo": "Flow-GRPO", "nft": "DiffusionNFT", "awm": "AWM",
-           "sft_on_samples": "flow matching\non DRL's pictures", "scratch": "encoder from\nnothing"}  # fmt: skip
+           "sft_on_samples": "flow matching\non DRL's pictures", "scratch": "encoder from\nnothing",
+           "longer": "DRL, preset default,\nthree times the steps"}  # fmt: skip
 
 
 def draw_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

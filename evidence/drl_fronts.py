@@ -15,78 +15,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tastemaker import load_reward
-from tastemaker.evaluation.pareto import dominated_area, nadir
-from tastemaker.records import Interval
+from tastemaker.evaluation.pareto import dominated_areas, nadir
 
-from . import drl_training as training
-from .drl_distance import groups_of, jackknife
-from .drl_lab import COMMAND, Lab, generator
-from .drl_pictures import HELD_OUT, REAL, Drawn
+from . import drl_gain
+from .drl_ablations import teacher
+from .drl_distance import interval, ratio_interval
+from .drl_lab import COMMAND, Lab, figure
+from .drl_pictures import HELD_OUT
 from .rows import row
 
+Record = Mapping[str, Any]
 STRENGTHS = (3.0, 10.0)  # lambda of the preference
-FIRST = "default-0"  # the DRL run that the preference comes after
 LIKED = "raters"
 LOOKS = ("saturation", "brightness")
 
 
-def run(lab: Lab) -> tuple[dict[str, Drawn], dict[str, Drawn]]:
-    """Pictures of the front that begins with tiny-flow, and of the one that begins with DRL, ends included."""
-    alone, after = {"base": lab.base}, {"base": lab.base, "drl": lab.tuned(FIRST, scored=True)}
+def run(lab: Lab) -> tuple[dict[str, Record], dict[str, Record]]:
+    """Records of the front that begins with tiny-flow, and of the one that begins with DRL, ends included."""
+    alone: dict[str, Record] = {"base": lab.base_record()}
+    after = {"base": lab.base_record(), "drl": drl_gain.run_of(lab, drl_gain.HEADLINE, 0)}
     for strength in STRENGTHS:
         for start, made in (("base", alone), ("drl", after)):
             name = f"preference-{start}-{strength:g}"
-            lab.once(name, lambda name=name, start=start, strength=strength: trained(lab, name, start, strength))
-            made[name] = lab.tuned(name, scored=True)
+            made[name] = lab.once(name, lambda name=name, start=start, k=strength: trained(lab, name, start, k))
     return alone, after
 
 
 def trained(lab: Lab, name: str, start: str, strength: float) -> dict[str, Any]:
-    begun = training.tuned(generator(), lab.cache / FIRST) if start == "drl" else None
-    lab.drl(name, load_reward("preference"), strength, start=begun, short=True)
-    return {"lambda": strength, "start": start, "seed": 0, **lab.about(lab.tuned(name, scored=True))}
+    begun = (lambda: teacher(lab)) if start == "drl" else None
+    lab.drl(name, lambda: load_reward("preference"), strength, start=begun, steps=lab.scale.short)
+    return {"lambda": strength, "start": start, **lab.about(lab.tuned(name, scored=True))}
 
 
-def points(lab: Lab, made: Mapping[str, Drawn], rows: NDArray) -> NDArray:
-    """(P, 2): mean utility, and minus the excess distance."""
-    reference = lab.references[HELD_OUT]
-    floor = reference.distance(reference.floor[rows])
-    found = []
-    for one in made.values():
-        distance = reference.distance(one.features[HELD_OUT].numpy()[rows])
-        found.append([float(one.scores[LIKED].numpy()[rows].mean()), floor - distance])
-    return np.array(found)
+def points(lab: Lab, made: Mapping[str, Record]) -> NDArray:
+    """(J, P, 2): mean utility, and minus the excess distance."""
+    floor = figure(lab.clean_record(), "spaces", HELD_OUT, "distance")
+    liked = [figure(one, "scores", LIKED) for one in made.values()]
+    near = [floor - figure(one, "spaces", HELD_OUT, "distance") for one in made.values()]
+    return np.stack([np.stack(liked, 1), np.stack(near, 1)], 2)
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
     alone, after = run(lab)
-    whole = np.arange(lab.count)
-    corner = nadir(np.concatenate([points(lab, made, whole) for made in (alone, after)]))
-
-    def gain(rows: NDArray) -> float:
-        ours, theirs = (dominated_area(points(lab, made, rows), corner) for made in (after, alone))
-        return ours - theirs
-
-    value = jackknife(gain, groups_of(lab.texts))
-    fronts = {
-        kind: dict(zip(made, points(lab, made, whole).tolist()))
-        for kind, made in (("preference alone", alone), ("after drl", after))
-    }
+    found = {"preference alone": points(lab, alone), "after drl": points(lab, after)}
+    corner = nadir(np.concatenate([one[0] for one in found.values()]))
+    areas = {kind: dominated_areas(one, corner) for kind, one in found.items()}  # (J,) each
+    value = interval(areas["after drl"] - areas["preference alone"], lab.count)
+    fronts = {kind: dict(zip(side, found[kind][0].tolist())) for kind, side in zip(found, (alone, after))}
     beside = {"axes": [LIKED, "minus the excess distance"], "corner": corner.tolist(), "points": fronts}
     area = row("pareto_hypervolume_delta", value, [value.value], (0,), COMMAND, 0.0, beside, unit="area")
     return [area, *(drift_row(lab, look, alone, after) for look in LOOKS)]
 
 
-def drift_row(lab: Lab, look: str, alone: Mapping[str, Drawn], after: Mapping[str, Drawn]) -> dict[str, Any]:
+def drift_row(lab: Lab, look: str, alone: Mapping[str, Record], after: Mapping[str, Record]) -> dict[str, Any]:
     """Mean distance from clean drawings after the preference, after DRL over alone, over all values of lambda."""
-    clean = lab.clean.looks[look].numpy()[REAL * lab.count :]
+    clean = lab.clean_record()["looks"][look]
 
-    def drift(made: Mapping[str, Drawn], rows: NDArray) -> float:
-        tuned = [one.looks[look].numpy()[rows].mean() for name, one in made.items() if name.startswith("preference")]
-        return float(np.abs(np.array(tuned) - clean.mean()).mean())
+    def drift(made: Mapping[str, Record]) -> NDArray:  # (J,)
+        tuned = [figure(one, "looks", look) for name, one in made.items() if name.startswith("preference")]
+        return np.abs(np.array(tuned) - clean).mean(0)
 
-    inner = jackknife(lambda rows: float(np.log(drift(after, rows) / drift(alone, rows))), groups_of(lab.texts))
-    value = Interval(*(float(np.exp(v)) for v in (inner.value, inner.low, inner.high)), inner.count)
-    means = {name: float(one.looks[look].mean()) for name, one in (alone | after).items()}
-    beside = {"means": means | {"clean": float(clean.mean())}}
+    value = ratio_interval(np.log(drift(after) / drift(alone)), lab.count)
+    means = {name: float(figure(one, "looks", look)[0]) for name, one in (alone | after).items()}
+    beside = {"means": means | {"clean": clean}}
     return row(f"{look}_drift_ratio", value, [value.value], (0,), COMMAND, 1.0, beside, unit="ratio, lower is better")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tastemaker import load_generator
@@ -23,12 +25,13 @@ from tastemaker.generators.samplers import heun
 from tastemaker.protocols import Plan, Reward
 from tastemaker.records import Prompt
 from tastemaker.rewards.discriminator import Discriminator
-from tastemaker.workflows.files import write_json
+from tastemaker.workflows.configs import plain
+from tastemaker.workflows.files import finite, write_json
 from tastemaker.world.dataset import clean_world
 
 from . import drl_training as training
-from .drl_distance import Reference, excess, neighbours
-from .drl_pictures import SPACES, TRAINED, Drawn, clean_drawings, compared, drawn, trained_on
+from .drl_distance import Reference, beside_of, figures_of, left_out
+from .drl_pictures import REAL, SPACES, TRAINED, Drawn, clean_drawings, compared, drawn, trained_on
 
 NAME = "drl"
 COMMAND = "python -m evidence.drl"
@@ -44,7 +47,8 @@ OPTIMISER = OptimiserConfig(learning_rate=3e-4, warmup_steps=5, max_grad_norm=fl
 @dataclass(frozen=True)
 class Scale:
     """How large everything is. count: N pictures that are compared; pairs: of a real and a generated picture that a
-    discriminator learns from; steps of a head, of a DRL run (whole rounds), of one that explores, of pretraining."""
+    discriminator learns from; steps of a head, of a DRL run (in whole rounds), of one that
+    explores, of one that shows what more steps bring, and of pretraining."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     count: int = 512
@@ -52,17 +56,20 @@ class Scale:
     head_steps: int = 200
     steps: int = 192
     short: int = 48
+    long: int = 576
     buffer: int = 128
     batch_size: int = 32
     pretraining: int = 600
 
 
-QUICK = Scale((0,), count=96, pairs=128, head_steps=20, steps=4, short=4, buffer=16, batch_size=16, pretraining=60)
+QUICK = Scale(
+    (0,), count=96, pairs=128, head_steps=20, steps=4, short=4, long=8, buffer=16, batch_size=16, pretraining=60
+)
 
 
 @dataclass(frozen=True)
 class Lab:
-    """cache: runs and pictures. partial: a row for each finished run."""
+    """cache: runs and pictures. partial: a record of each finished run, from which alone rows are made."""
 
     cache: Path
     partial: Path
@@ -137,9 +144,9 @@ class Lab:
         )
         return training.discriminator(made, self.real(seed), config, folder, pairs)
 
-    def config(self, strength: float, seed: int = 0, short: bool = False) -> drl.Config:
-        """Of every DRL run."""
-        steps = self.scale.short if short else self.scale.steps
+    def config(self, strength: float, seed: int = 0, steps: int | None = None) -> drl.Config:
+        """Of every DRL run. steps: None for the scale's."""
+        steps = steps or self.scale.steps
         return drl.Config(
             strength=strength,
             seed=seed,
@@ -157,11 +164,19 @@ class Lab:
         )
 
     def drl(
-        self, name: str, reward: Reward, strength: float, seed: int = 0, start: Any = None, short: bool = False
+        self,
+        name: str,
+        reward: Callable[[], Reward],
+        strength: float,
+        seed: int = 0,
+        start: Callable[[], Any] | None = None,
+        steps: int | None = None,
     ) -> None:
-        """DRL on tiny-flow, or on `start`."""
-        made, config = start or generator(), self.config(strength, seed, short)
-        loop = training.drl_loop(made, reward, self.training_prompts(seed), config)
+        """DRL on tiny-flow, or on what `start` gives; nothing where the run is over and its weights are there."""
+        if (self.cache / name / training.TUNED).is_file():
+            return
+        made, config = (start or generator)(), self.config(strength, seed, steps)
+        loop = training.drl_loop(made, reward(), self.training_prompts(seed), config)
         training.carried_out(loop, made, config, self.cache / name)
 
     def tuned(self, name: str, scored: bool = False) -> Drawn:
@@ -169,30 +184,65 @@ class Lab:
         file = self.cache / f"drawn-{name}"
         return drawn(file, lambda: training.tuned(generator(), self.cache / name), self.prompts, scored)
 
+    # records
+
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The row of a finished run, or made now and written, with its seconds."""
-        path = self.partial / f"{NAME}-{name}.json"
-        if not path.is_file():
-            began = time.time()
-            found = make()
-            write_json(path, {"run": name, **found, "seconds": round(time.time() - began)})
-            print(f"{name}: {time.time() - began:.0f} s", flush=True)
+        """The record of a finished run of this scale, or made now and written, with its seconds."""
+        path, scale = self.partial / f"{NAME}-{name}.json", plain(replace(self.scale, seeds=()))
+        if path.is_file() and (found := json.loads(path.read_text()))["scale"] == scale:
+            return found
+        began = time.time()
+        made = finite(plain({"run": name, "scale": scale, **make()}))
+        write_json(path, {**made, "seconds": round(time.time() - began)})
+        print(f"{name}: {time.time() - began:.0f} s", flush=True)
         return json.loads(path.read_text())
 
+    @cached_property
+    def sets(self) -> list[NDArray]:
+        """J: rows of the compared pictures."""
+        return left_out(self.texts)
+
+    def base_record(self) -> dict[str, Any]:
+        return self.once("base", lambda: self.about(self.base))
+
+    def clean_record(self) -> dict[str, Any]:
+        """Of the drawings of the floor, and how clean ones look."""
+
+        def make() -> dict[str, Any]:
+            looks = {name: float(values[REAL * self.count :].mean()) for name, values in self.clean.looks.items()}
+            return {"spaces": self.in_spaces({name: r.floor for name, r in self.references.items()}), "looks": looks}
+
+        return self.once("clean", make)
+
     def about(self, made: Drawn) -> dict[str, Any]:
-        """What one run's pictures are like; distances lie above their floor only where they are called excess."""
+        """What one run's pictures are like: figures (J,) of each space, score and look, and what stands beside."""
+        features = {name: values.numpy() for name, values in made.features.items()}
+        means = {
+            kind: {name: [float(values[rows].mean()) for rows in self.sets] for name, values in found.items()}
+            for kind, found in (("scores", made.scores), ("looks", made.looks))
+            if found
+        }
+        return {"spaces": self.in_spaces(features), **means}
+
+    def in_spaces(
+        self, features: Mapping[str, NDArray], references: Mapping[str, Reference] | None = None
+    ) -> dict[str, Any]:
+        """Space -> figures (J,) of features (N, D) by space."""
         found: dict[str, Any] = {}
-        for space, reference in self.references.items():
-            features, base = made.features[space].numpy(), self.base.features[space].numpy()
-            over = excess(features, reference)
-            found[space] = {
-                "distance": reference.distance(features),
-                "excess": over,
-                "base_over_this": excess(base, reference) / max(over, 1e-9),
-                **neighbours(features, reference),
-            }
-        means = {name: float(values.mean()) for name, values in (made.scores | made.looks).items()}  # type: ignore
-        return found | ({"means": means} if means else {})
+        for space, reference in (references or self.references).items():
+            own = features[space]
+            found[space] = figures_of(own, reference, self.sets) | {"beside": beside_of(own, reference)}
+            if references is None:
+                found[space]["beside"]["to_drawings_as_they_are"] = self.raw_references[space].distance(own)
+        return found
+
+
+def figure(record: Mapping[str, Any], *names: str) -> NDArray:
+    """(J,) out of a record."""
+    found: Any = record
+    for name in names:
+        found = found[name]
+    return np.array(found, np.float64)
 
 
 def through(made: Any) -> Callable[[Tensor], Tensor]:

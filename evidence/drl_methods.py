@@ -13,10 +13,11 @@ from typing import Any
 from tastemaker.algorithms import awm, flow_grpo, nft
 
 from . import drl_training as training
-from .drl_ablations import ratio_row
+from .drl_ablations import ratio_row, sweep
 from .drl_lab import OPTIMISER, PRESETS, Lab, generator
 
 REWARD = "default"  # the preset whose discriminator all follow
+SAME = "lambda-10"  # the run of the sweep that is DRL at that preset
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def methods(strength: float) -> dict[str, Method]:
 
 def budget(lab: Lab, reward: Any) -> float:
     """Operations of one DRL run: those of a round, times the rounds."""
-    made, config = generator(), lab.config(PRESETS[REWARD][0], short=True)
+    made, config = generator(), lab.config(PRESETS[REWARD][0], steps=lab.scale.short)
     loop = training.drl_loop(made, reward, lab.training_prompts(0), config)
     return training.operations(loop, made, config, config.round_steps) * config.steps / config.round_steps
 
@@ -57,10 +58,10 @@ def trained(lab: Lab, name: str, method: Method) -> dict[str, Any]:
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
-    found = [ratio_row(lab, "drl_equal_compute", lab.tuned(f"{REWARD}-0"))]
+    found = [ratio_row(lab, "drl_equal_compute", sweep(lab)[SAME])]
     for name, method in methods(PRESETS[REWARD][0]).items():
         about = lab.once(name, lambda name=name, method=method: trained(lab, name, method))
-        one = ratio_row(lab, name, lab.tuned(name))
+        one = ratio_row(lab, name, about)
         one["beside"] |= {key: about[key] for key in ("operations", "rounds", "seconds")}
         found.append(one)
     return found

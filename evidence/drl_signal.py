@@ -16,9 +16,10 @@ from torch import Tensor
 from tastemaker.algorithms.adjoint_buffer import shortened, terminal, trajectory
 from tastemaker.algorithms.memoryless import Scheme, adjoints
 from tastemaker.protocols import Condition, Reward
+from tastemaker.records import Interval
 from tastemaker.workflows.rl import scheme_of
 
-from .drl_distance import GROUPS, jackknife
+from .drl_distance import GROUPS, interval
 from .drl_lab import COMMAND, Lab, generator
 from .rows import row
 
@@ -28,10 +29,14 @@ TOLD = (0.7, 0.9)  # the band of the row
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
-    rewards = {"plain": lab.discriminator(0.0, 0, looks=0), "copies": lab.discriminator(0.0, 0)}
-    found = {name: shares(lab, reward) for name, reward in rewards.items()}
-    value = found["copies"][f"{TOLD[0]:g} to {TOLD[1]:g}"]
-    return [row("signal_share_copies", value, [value.value], (0,), COMMAND, None, found, unit="share")]
+    def measured() -> dict[str, Any]:
+        rewards = {"plain": lab.discriminator(0.0, 0, looks=0), "copies": lab.discriminator(0.0, 0)}
+        return {name: shares(lab, reward) for name, reward in rewards.items()}
+
+    found = lab.once("signal", measured)
+    value = Interval(**found["copies"][f"{TOLD[0]:g} to {TOLD[1]:g}"])
+    beside = {name: found[name] for name in ("plain", "copies")}
+    return [row("signal_share_copies", value, [value.value], (0,), COMMAND, None, beside, unit="share")]
 
 
 def shares(lab: Lab, reward: Reward) -> dict[str, Any]:
@@ -71,4 +76,5 @@ def share(made: Any, condition: Condition, x: Tensor, a: Tensor, scheme: Scheme,
         own = np.trace(part)
         return float((part.sum() - own) / (len(rows) - 1) / own)
 
-    return jackknife(figure, np.arange(GROUPS))
+    every = np.arange(GROUPS)
+    return interval(np.array([figure(every), *(figure(every[every != k]) for k in every)]), GROUPS)

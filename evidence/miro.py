@@ -14,8 +14,9 @@ selection  best-of-N of MIRO and the baseline
 targets    each reward's target from 0 to 1; a front of targets
 tuned      the baseline tuned on one reward by ReFL, and by DPO, all with equal compute
 
-A finished run keeps its model and looks in the cache, and one that was cut goes on where it was left. Parts keep
-their rows there, and results/miro.json holds those of all parts that are there.
+What a finished run drew is judged and kept under results/partial/; it is not trained again while the scale stays
+the same and nothing needs its weights. One that was cut goes on where it was left. results/miro.json holds the rows
+of all parts that ever ran.
 """
 
 from __future__ import annotations

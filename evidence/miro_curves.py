@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tastemaker.evaluation.diversity import per_prompt
 from tastemaker.evaluation.geneval import over_tasks, task_codes
 from tastemaker.evaluation.intervals import bootstrap, paired_difference
 from tastemaker.records import Interval
@@ -41,9 +40,9 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
     return [*found, geneval_row(lab, "geneval_delta_synthetic", *synthetic, paper=0.107)]
 
 
-def looks(lab: Lab, kind: str, name: str = "scores") -> NDArray:
+def looks(lab: Lab, kind: str, name: str = "looks") -> NDArray:
     """(S, T, P, J)."""
-    return np.stack([lab.trained(lab.run(kind, seed))[name].numpy() for seed in lab.scale.seeds])
+    return np.stack([one[name].numpy() for one in lab.finales(kind)])
 
 
 def crossing(steps: NDArray, curve: NDArray, level: float) -> float:
@@ -162,7 +161,7 @@ def reward_rows(lab: Lab) -> list[dict[str, Any]]:
 
 def spreads(lab: Lab, kind: str) -> NDArray:
     """(S, P) diversity of each prompt's pictures in the space held out."""
-    return np.stack([per_prompt(one["features"].numpy(), lab.texts) for one in lab.finales(kind)])
+    return np.stack([one["spread"].numpy() for one in lab.finales(kind)])
 
 
 def diversity_rows(lab: Lab) -> list[dict[str, Any]]:

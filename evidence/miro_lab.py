@@ -7,13 +7,15 @@ P prompts, K pictures of a prompt, J judges, T looks, V kinds of captions, N pic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,6 +27,7 @@ from tastemaker.devices import best_device, place
 from tastemaker.encoders.protocol import extract
 from tastemaker.encoders.table import load_encoder
 from tastemaker.encoders.words import Vocabulary
+from tastemaker.evaluation.diversity import per_prompt
 from tastemaker.generators.networks import NetworkConfig
 from tastemaker.generators.reward_targets import with_null_condition
 from tastemaker.generators.tiny_flow import TinyFlow, load_tiny_flow
@@ -34,7 +37,7 @@ from tastemaker.protocols import Reward
 from tastemaker.records import Prompt, StepRecord
 from tastemaker.sampling import sample_batches, score
 from tastemaker.weights import shipped
-from tastemaker.workflows.files import write_json
+from tastemaker.workflows.configs import plain
 from tastemaker.workflows.follow import follow
 from tastemaker.workflows.load import load_generator
 from tastemaker.workflows.miro import labelled, scale_of
@@ -44,8 +47,7 @@ from tastemaker.workflows.train import evaluating
 from tastemaker.world.dataset import noisy_world
 from tastemaker.world.grammar import evaluation_prompts, vocabulary
 
-from .miro_judges import JUDGED, REWARDS, judges
-from .simulated_pool import stored
+from .miro_judges import REWARDS, judges
 
 COMMAND = "python -m evidence.miro"
 WORLD = 51_000  # seed of the pictures
@@ -87,7 +89,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Lab:
-    """cache: pictures and runs. partial: a row for each finished run."""
+    """cache: pictures and runs. partial: a record of each finished run."""
 
     cache: Path
     partial: Path
@@ -161,12 +163,10 @@ class Lab:
 
     def early(self, seed: int) -> Path:
         """The baseline of that seed as it was at `early_step`."""
-        self.trained(self.run("baseline", seed))
-        return self.cache / f"baseline-{seed}" / "early"
+        return self.trained(self.run("baseline", seed)) / "early"
 
-    def trained(self, run: Run) -> dict[str, Tensor]:
-        """`steps` (T,) and `scores` (T, P, J) of a run with its own targets; `unasked` where nothing is asked of a
-        generator that is told rewards. Goes on where the run was cut."""
+    def trained(self, run: Run) -> Path:
+        """Where the model of a run lies; trained now if it is not there, and gone on with where it was cut."""
         folder = self.cache / run.name
         if not (folder / "model.safetensors").is_file():
             generator = self.fresh(run)
@@ -179,16 +179,29 @@ class Lab:
             follow(out, self.looked(records, generator, state, folder), state, run.config.steps)
             with state.ema_weights():
                 generator.save(folder)
-            write_json(self.partial / f"miro-{run.name}.json", self.row_of(run))
-        looks = [load_file(folder / f"look-{step}.safetensors") for step in self.look_steps()]
-        found = {name: torch.stack([look[name] for look in looks]) for name in looks[0]}
-        return {"steps": torch.tensor(self.look_steps()), **found}
+        return folder
 
-    def row_of(self, run: Run) -> dict[str, Any]:
-        """What is written down of a finished run: every judge's mean at the last look."""
-        last = load_file(self.cache / run.name / f"look-{self.look_steps()[-1]}.safetensors")
-        means = {kind: dict(zip(JUDGED, v.nanmean(0).tolist())) for kind, v in last.items()}
-        return {"run": run.name, "told": list(run.told), "steps": run.config.steps, "means": means}
+    def measured(self, kind: str, seed: int) -> dict[str, Tensor]:
+        """The record of a run with its own targets: `looks` (T, P, J) on the way, `unasked` where nothing is asked of
+        a generator that is told rewards; `scores` (P K, J) and `spread` (P,) of what it draws at the end."""
+        run = self.run(kind, seed)
+
+        def make() -> dict[str, Tensor]:
+            folder = self.trained(run)
+            looks = [load_file(folder / f"look-{step}.safetensors") for step in self.look_steps()]
+            found = {name: torch.stack([look[name] for look in looks]) for name in looks[0]}
+            return found | self.finale(load_generator(str(folder)))
+
+        return self.once(run.name, make)
+
+    def once(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The record of a finished run of this scale, or made now and written."""
+        path = self.partial / f"miro-{name}.safetensors"
+        told = {"scale": json.dumps(plain(replace(self.scale, seeds=(), compile=False)), sort_keys=True)}
+        if not path.is_file() or metadata(path) != told:
+            save_file({key: value.contiguous() for key, value in make().items()}, path.with_suffix(".part"), told)
+            path.with_suffix(".part").rename(path)
+        return load_file(path)
 
     def looked(
         self, records: Iterable[StepRecord], generator: TinyFlow, state: TrainingState, folder: Path
@@ -196,7 +209,7 @@ class Lab:
         for record in records:
             if record.step in self.look_steps():
                 with state.ema_weights(), evaluating(generator.network):
-                    found = {"scores": self.judged(generator, 1)}
+                    found = {"looks": self.judged(generator, 1)}
                     if isinstance(generator, TinyMiro):
                         found["unasked"] = self.judged(unasked(generator), 1)
                 save_file(found, folder / f"look-{record.step}.safetensors")
@@ -221,26 +234,24 @@ class Lab:
         prompts = self.repeated(each)
         return prompts, range(7_000_000, 7_000_000 + len(prompts))
 
-    def finale(self, name: str, generator: Any = None) -> dict[str, Tensor]:
-        """What a finished run draws at the end: `scores` (P K, J) and `features` (P K, D) in the space held out."""
-
-        def make() -> dict[str, Tensor]:
-            made = load_generator(str(self.cache / name)) if generator is None else generator
-            encoder, scores, features = load_encoder(SPACE), [], []
-            for images, asked in seen(made, *self.numbered(self.scale.each)):
-                scores.append(self.scores(images, asked))
-                features.append(extract(encoder, images.split(16)))
-            return {"scores": torch.cat(scores), "features": torch.cat(features)}
-
-        return stored(self.cache / f"finale-{name}.safetensors", make)
+    def finale(self, generator: Any) -> dict[str, Tensor]:
+        """What it draws at the end: `scores` (P K, J), and `spread` (P,) of each prompt's pictures in the space held
+        out, prompts by their words."""
+        encoder, scores, features = load_encoder(SPACE), [], []
+        for images, asked in seen(generator, *self.numbered(self.scale.each)):
+            scores.append(self.scores(images, asked))
+            features.append(extract(encoder, images.split(16)))
+        spread = per_prompt(torch.cat(features).numpy(), self.texts)
+        return {"scores": torch.cat(scores), "spread": torch.from_numpy(spread)}
 
     def finales(self, kind: str, seeds: Sequence[int] | None = None) -> list[dict[str, Tensor]]:
         """Of every seed's run, trained now if it is not."""
-        found = []
-        for seed in self.scale.seeds if seeds is None else seeds:
-            self.trained(self.run(kind, seed))
-            found.append(self.finale(f"{kind}-{seed}"))
-        return found
+        return [self.measured(kind, seed) for seed in (self.scale.seeds if seeds is None else seeds)]
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
 
 
 def seen(generator: Any, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Iterator[tuple[Tensor, list[Prompt]]]:

@@ -58,7 +58,7 @@ def main() -> int:
     lab = lab_of(given.cache, given.quick)
     if given.only:
         kind, _, seed = given.only.rpartition(":")
-        lab.trained(lab.run(kind, int(seed)))
+        lab.measured(kind, int(seed))
         return 0
     len(lab.scored)  # drawn and scored once, before the others read them
     words = ["--cache", str(given.cache), *(["--quick"] if given.quick else [])]

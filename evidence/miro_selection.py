@@ -19,7 +19,6 @@ from tastemaker.workflows.load import load_generator
 from .miro_judges import REWARDS, column
 from .miro_lab import COMMAND, Lab, seen
 from .rows import row
-from .simulated_pool import stored
 
 FEW = 8
 KINDS = ("miro", "baseline")
@@ -32,7 +31,7 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
     for name in REWARDS:
         found, each = [], []
         for seed in lab.scale.seeds:
-            ours, theirs = (drawn(lab, f"{kind}-{seed}")[..., column(name)] for kind in KINDS)
+            ours, theirs = (drawn(lab, kind, seed)[..., column(name)] for kind in KINDS)
             deviation = float(theirs.std())
             pair = best_of(ours, few) / deviation, best_of(theirs, lab.scale.most) / deviation  # (P,) each
             found.append(pair)
@@ -45,20 +44,18 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
     return [{**worst, "claim": "bon8_minus_bon128"}, *made]
 
 
-def drawn(lab: Lab, name: str) -> Tensor:
-    """(P, n, J) scores; candidate k of prompt p has the same seed for every generator."""
-    kind, _, seed = name.rpartition("-")
-    n = lab.scale.most
-    lab.trained(lab.run(kind, int(seed)))
+def drawn(lab: Lab, kind: str, seed: int) -> Tensor:
+    """(P, n, J) scores; candidate k of prompt p has the same seed for every generator. Kept in half precision."""
 
     def make() -> dict[str, Tensor]:
-        generator: Any = load_generator(str(lab.cache / name))
+        n = lab.scale.most
+        generator: Any = load_generator(str(lab.trained(lab.run(kind, seed))))
         asked = [prompt for prompt in lab.prompts for _ in range(n)]
         seeds = [9_000_000 + 1000 * p + k for p in range(len(lab.prompts)) for k in range(n)]
         found = [lab.scores(images, prompts) for images, prompts in seen(generator, asked, seeds)]
-        return {"scores": torch.cat(found).unflatten(0, (-1, n))}
+        return {"scores": torch.cat(found).unflatten(0, (-1, n)).half()}
 
-    return stored(lab.cache / f"candidates-{name}", make)["scores"]
+    return lab.once(f"candidates-{kind}-{seed}", make)["scores"].float()
 
 
 def best_of(scores: Tensor, k: int) -> NDArray:
@@ -72,7 +69,7 @@ def curves(lab: Lab, name: str) -> dict[str, dict[str, float]]:
     """Means over seeds and prompts."""
     found = {}
     for kind in KINDS:
-        scores = [drawn(lab, f"{kind}-{seed}")[..., column(name)] for seed in lab.scale.seeds]
+        scores = [drawn(lab, kind, seed)[..., column(name)] for seed in lab.scale.seeds]
         numbers = counts(lab.scale.most)
         found[kind] = {str(k): float(np.mean([best_of(one, k).mean() for one in scores])) for k in numbers}
     return found

@@ -27,16 +27,14 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
 def swept(lab: Lab, name: str) -> dict[str, Any]:
     """The reward at target 1 less at target 0, in its standard deviation at 0.5; beside it every judge at every
     target."""
-    lab.trained(lab.run("miro", 0))
-    generator: Any = load_generator(str(lab.cache / "miro-0"))
+    generator: Any = load_generator(str(lab.trained(lab.run("miro", 0))))
     levels = LEVELS if lab.scale.looks > 3 else (0.0, 0.5, 1.0)
     found = {}
     for level in levels:
         target = generator.positive.clone()
         target[column(name)] = level
-        found[level] = lab.finale(
-            f"sweep-{name}-{level}".replace(".", "_"), generator.asking(target, generator.negative)
-        )
+        asked = generator.asking(target, generator.negative)
+        found[level] = lab.once(f"sweep-{name}-{level}", lambda asked=asked: lab.finale(asked))
     scores = {level: one["scores"] for level, one in found.items()}
     ends = [scores[level][:, column(name)] / scores[0.5][:, column(name)].std() for level in (1.0, 0.0)]
     means = {str(k): {n: float(v[:, column(n)].nanmean()) for n in JUDGED} for k, v in scores.items()}
@@ -47,9 +45,8 @@ def swept(lab: Lab, name: str) -> dict[str, Any]:
 
 def searched(lab: Lab) -> dict[str, Any]:
     """How many of the kept targets are on the front of the prompts that were not searched on."""
-    lab.trained(lab.run("miro", 0))
     words = [p.text for p in lab.prompts]
-    model, names = str(lab.cache / "miro-0"), list(REWARDS)
+    model, names = str(lab.trained(lab.run("miro", 0))), list(REWARDS)
     out = lab.cache / "targets"
     if not (out / "front.json").is_file():
         search_targets(model, names, words, None, 12 if lab.scale.looks > 3 else 2, out)

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from tastemaker.evaluation.diversity import per_prompt
 from tastemaker.evaluation.intervals import paired_difference
 from tastemaker.report.metrics import read_metrics
 from tastemaker.workflows.dpo import train_dpo
+from tastemaker.workflows.load import load_generator
 from tastemaker.workflows.refl import train_refl
 
 from .miro_curves import DEVIATIONS, overall, right
@@ -41,7 +42,7 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
         tuned = tuned_baseline(lab, method, words(budget(lab)))
         found += [judge_row(lab, method, name, ours, tuned, base) for name in (*REWARDS, RATERS)]
         found += [check_row(lab, method, ours, tuned, base), spread_row(lab, method, ours, tuned, base)]
-        found[-1]["beside"]["share_of_compute"] = spent(lab, method) / whole(lab)
+        found[-1]["beside"]["share_of_compute"] = float(tuned["spent"]) / whole(lab)
     return found
 
 
@@ -78,17 +79,23 @@ TRAIN: Mapping[str, Callable[..., Any]] = {"refl": train_refl, "dpo": train_dpo}
 
 
 def tuned_baseline(lab: Lab, method: str, words: Sequence[str]) -> dict[str, Tensor]:
-    folder = lab.cache / f"{method}-0"
-    if not (folder / "model.safetensors").is_file():
-        said = [f"model={lab.early(0)}", f"reward={REWARD}", "watch.every=100000", *words]
-        begun = folder if (folder / "config.yaml").is_file() else None
-        TRAIN[method](None, said, folder, begun)
-    return lab.finale(f"{method}-0")
+    """Its record, with `spent` (1,), the compute of the baseline and its tuning."""
+
+    def make() -> dict[str, Tensor]:
+        folder = lab.cache / f"{method}-0"
+        if not (folder / "model.safetensors").is_file():
+            said = [f"model={lab.early(0)}", f"reward={REWARD}", "watch.every=100000", *words]
+            begun = folder if (folder / "config.yaml").is_file() else None
+            TRAIN[method](None, said, folder, begun)
+        used = torch.tensor([spent(lab, method, folder)], dtype=torch.float64)
+        return {"spent": used, **lab.finale(load_generator(str(folder)))}
+
+    return lab.once(f"{method}-0", make)
 
 
-def spent(lab: Lab, method: str) -> float:
-    """On the baseline and its tuning, from what the tuning wrote down step by step."""
-    steps = read_metrics(Path(lab.cache / f"{method}-0") / "metrics.jsonl")
+def spent(lab: Lab, method: str, folder: Path) -> float:
+    """From what the tuning wrote down step by step."""
+    steps = read_metrics(folder / "metrics.jsonl")
     early = lab.early_step * lab.scale.batch_size * TRAINED
     if method == "refl":
         return early + sum(REFL_BATCH * (one["late_step"] * FORWARD + 2 * TRAINED) for one in steps)
@@ -116,7 +123,7 @@ def check_row(lab: Lab, method: str, ours: Finale, tuned: Finale, base: Finale) 
 
 def spread_row(lab: Lab, method: str, ours: Finale, tuned: Finale, base: Finale) -> dict[str, Any]:
     prompts = sorted({p.text for p in lab.prompts})
-    spreads = [per_prompt(one["features"].numpy(), lab.texts) for one in (ours, tuned, base)]
+    spreads = [one["spread"].numpy() for one in (ours, tuned, base)]
     value = paired_difference(spreads[0], spreads[1], prompts)
     beside = {"tuned_over_baseline": paired_difference(spreads[1], spreads[2], prompts)}
     return row(f"over_{method}_diversity", value, [value.value], [0], COMMAND, None, beside, unit="cosine distance")

@@ -1,4 +1,4 @@
-"""The command of an evidence file in parts: which run, where their rows lie, the file of all that are there."""
+"""The command of an evidence file in parts: which run now, and the file with the rows of all that ever ran."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tastemaker.allocator import keep_freed_memory
-from tastemaker.workflows.files import write_json
 
 from .rows import write_rows
 
@@ -45,11 +44,11 @@ def run_parts(
         bench = lab(small, small / "partial", quick, **more)
     for folder in (bench.cache, bench.partial):
         folder.mkdir(parents=True, exist_ok=True)
-    for part in given.parts.split(","):
-        write_rows(bench.cache / f"{name}-{part}.json", parts[part](bench))
-    made = [bench.cache / f"{name}-{part}.json" for part in parts]
-    rows = [one for file in made if file.is_file() for one in json.loads(file.read_text())]
     out = bench.cache if given.quick else RESULTS
-    write_json(out / f"{name}.json", rows)
-    draw_figure(rows, out / f"{name}.png")
-    print(f"wrote {out / name}.json and .png")
+    file = out / f"{name}.json"
+    rows = {one["claim"]: one for one in json.loads(file.read_text())} if file.is_file() else {}
+    for part in given.parts.split(","):
+        rows |= {one["claim"]: one for one in parts[part](bench)}
+        write_rows(file, list(rows.values()))
+        draw_figure(list(rows.values()), out / f"{name}.png")
+    print(f"wrote {file} and {name}.png")

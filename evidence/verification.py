@@ -12,9 +12,9 @@ table_a  the paper's Table A: zero-shot and fine-tuned ORM and PRM, PARM, DPO, i
 table_b  reflection and the same search without it
 curves   score over compute with the verifier's, N-curves with their peak, PARM's parts alone, likeness of paths
 
-A finished run writes its record under results/partial/ and is not done again; one that was cut goes on where it was
-left. Seeds run side by side where there is a GPU. Parts keep their rows in the cache, and results/verification.json
-holds those of all parts that are there. `--model RUN` is about another masked-token generator of the world.
+A finished run writes its record under results/partial/, from which alone rows are made, and is not done again; one
+that was cut goes on where it was left. Seeds run side by side where there is a GPU. results/verification.json holds
+the rows of all parts that ever ran. `--model RUN` is about another masked-token generator of the world.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ def test_every_search_writes_its_folder(method, model, home, capsys):
     assert set(ledger["flops_by_part"]) == {"generator", "decoder", "verifier"}
     page = (home / out / "report.html").read_text()
     assert "cut off" in page and (home / out / "strips" / "000001.png").stat().st_size > 500
-    assert capsys.readouterr().out.strip().splitlines()[-1] == f"{out}/report.html"
+    said = capsys.readouterr()
+    assert said.out.strip().splitlines()[-1] == f"{out}/report.html" and "100%" in said.err
     assert set(METHODS) == {*QUICK, "best-of-n", "calibrate"}
 
 

@@ -21,6 +21,7 @@ from tastemaker.weights import shipped
 from tastemaker.workflows import tuning
 from tastemaker.workflows.tune import train_draft, train_raft, train_reward_weighted, train_sft
 from tastemaker.world.dataset import clean_world
+from tastemaker.world.grammar import evaluation_prompts
 
 REWARD = """
 def redness(images, prompts):
@@ -121,6 +122,13 @@ def test_an_adapter_is_trained_and_merged_into_what_is_saved(home):
     generator = load_tiny_flow(home / "run")
     generator.plan = Plan(euler, uniform_times(2))
     assert sample(generator, ["a photo of a cat"], [0]).isfinite().all()
+
+
+def test_without_prompts_none_is_trained_on_that_an_evaluation_asks():
+    trained = tuning.own_prompts(tiny_flow(), 0)
+    asked = {prompt.text for prompt in evaluation_prompts(25)}
+    shared = {prompt.spec["tag"] for prompt in trained if prompt.text in asked}
+    assert shared == {"single_object"} and len(trained) > 1000
 
 
 def test_checkpointing_changes_no_number(home):

@@ -31,7 +31,7 @@ from ..rewards import questions
 from ..sampling import finish
 from ..world.check import LABELS, detector
 from ..world.faults import faults_of, wrong_regions, wrong_words
-from ..world.grammar import evaluation_prompts, even_prompts
+from ..world.grammar import evaluated_prompts, even_prompts
 
 AT_ONCE = 64  # paths
 BLURRED, SHARP = 10 / 18, 11 / 18  # the paper's steps: before the first not clear, after the second clear
@@ -40,9 +40,8 @@ ASKED = (questions.outcome, questions.clarity, questions.potential)
 
 def judge_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
     """Prompts of the world to train on and to validate on, as many of each task, and none of the evaluation's but for
-    the single objects. The evaluation's are the first 30 of each task: more of them, and no prompt that counts would
-    be left, of which there are 54."""
-    return even_prompts(config.prompts, mix(config.seed, 11), evaluation_prompts(30), config.validation_share)
+    the single objects."""
+    return even_prompts(config.prompts, mix(config.seed, 11), evaluated_prompts(), config.validation_share)
 
 
 def drawn_rows(generator: Any, prompts: Sequence[Prompt], config: Config, grid: int, length: int) -> Rows:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from torch import Tensor
 
 from ..errors import TastemakerError
@@ -167,13 +167,15 @@ def search_to_folder(method: str, request: Request, out: Path, settings: Sequenc
 
 
 def shown(method: str, bench: Bench, ledger: Ledger) -> Iterator[Selected]:
-    """The search's turns, with a bar."""
-    room, config = METHODS[method], bench.config
-    turns = -(-len(bench.prompts) // max(1, config.batch_size // max(1, config.n)))
-    found = room.search(
-        bench.generator, bench.verifier, bench.prompts, bench.seeds, config, ledger, bench.plan, bench.guidance
+    """The search's turns, with a bar over its prompts."""
+    found = METHODS[method].search(
+        bench.generator, bench.verifier, bench.prompts, bench.seeds, bench.config, ledger, bench.plan, bench.guidance
     )
-    yield from track(found, "searching", turns, console=Console(stderr=True))
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("searching", total=len(bench.prompts))
+        for turn in found:
+            bar.advance(task, len(turn.chosen))
+            yield turn
 
 
 def reporting_judge(name: str, bench: Bench) -> Reward | None:

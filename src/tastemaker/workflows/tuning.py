@@ -37,7 +37,7 @@ from ..records import Prompt, StepRecord
 from ..rewards.table import load_rewards
 from ..sampling import sample, score
 from ..world.dataset import noisy_world
-from ..world.grammar import evaluation_prompts, prompt_of, spec_of
+from ..world.grammar import evaluated_prompts, evaluation_prompts, prompt_of, spec_of
 from .checkpoints import Resumable
 from .files import write_whole
 from .follow import follow
@@ -121,10 +121,11 @@ def held_out_rewards(config: TuningConfig, reward: Reward) -> list[Reward]:
 
 
 def own_prompts(generator: Any, seed: int) -> list[Prompt]:
-    """Where no prompts are given: every class of a generator of classes once, or prompts of the world."""
+    """Where no prompts are given: every class of a generator of classes once, or prompts of the world that no
+    evaluation asks."""
     if isinstance(generator, ClassFlow):
         return [Prompt(str(label), label=label) for label in range(generator.classes)]
-    return training_prompts(seed)
+    return training_prompts(seed, without=evaluated_prompts())
 
 
 def training_prompts(seed: int, count: int = 2000, without: Sequence[Prompt] = ()) -> list[Prompt]:

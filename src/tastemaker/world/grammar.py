@@ -104,6 +104,12 @@ def evaluation_prompts(per_task: int, seed: int = 0) -> list[Prompt]:
     return chosen
 
 
+def evaluated_prompts() -> list[Prompt]:
+    """Those that a training leaves out: the evaluation's first 30 of each task. With more of them no prompt that
+    counts would be left, of which there are 54."""
+    return evaluation_prompts(30)
+
+
 def even_prompts(
     count: int, seed: int, without: Sequence[Prompt] = (), held_out: float = 0.0
 ) -> tuple[list[Prompt], list[Prompt]]:
