@@ -29,7 +29,6 @@ from tastemaker.encoders.table import load_encoder
 from tastemaker.encoders.words import Vocabulary
 from tastemaker.evaluation.diversity import per_prompt
 from tastemaker.generators.networks import NetworkConfig
-from tastemaker.generators.reward_targets import with_null_condition
 from tastemaker.generators.tiny_flow import TinyFlow, load_tiny_flow
 from tastemaker.generators.tiny_miro import TinyMiro
 from tastemaker.picture_bytes import as_bytes, from_bytes
@@ -265,8 +264,7 @@ def seen(generator: Any, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Ite
 
 def unasked(generator: TinyMiro) -> TinyMiro:
     """The same generator with nothing asked, guided by the caption alone as the baseline is, and as strongly."""
-    nothing = torch.full_like(generator.positive, float("nan"))
-    made = generator.asking(nothing, nothing, with_null_condition)
+    made = generator.unasked()
     made.guidance = BASELINE_GUIDANCE
     return made
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 
@@ -23,3 +26,10 @@ def from_bytes(pixels: Tensor) -> Tensor:
 def as_array(images: Tensor) -> NDArray[np.uint8]:
     """(..., 3, H, W) in [0, 1] -> (..., H, W, 3) on the host, as Pillow and readers of pictures take it."""
     return as_bytes(images).movedim(-3, -1).cpu().contiguous().numpy()
+
+
+def as_png(image: Tensor) -> bytes:
+    """(3, H, W) in [0, 1] as a file."""
+    file = io.BytesIO()
+    Image.fromarray(as_array(image)).save(file, "PNG")
+    return file.getvalue()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..protocols import Condition
 from .flow import FlowGenerator
-from .reward_targets import require_levels
+from .reward_targets import require_levels, with_null_condition
 
 Ask = Callable[[Condition, Tensor, Tensor], Condition]  # a function of reward_targets
 G = TypeVar("G", bound="ToldRewards")
@@ -59,6 +59,11 @@ class ToldRewards(FlowGenerator):
         made = copy.copy(self)
         made.positive, made.negative, made.ask = positive, negative, ask or self.ask
         return made
+
+    def unasked(self: G) -> G:
+        """With no wish in either branch: guidance is by the caption alone, which the other branch lacks."""
+        nothing = torch.full_like(self.positive, float("nan"))
+        return self.asking(nothing, nothing, with_null_condition)
 
     def prepare(self, condition: Condition) -> Condition:
         """A negative without targets asks for nothing but its caption."""

@@ -8,7 +8,6 @@ place than this endpoint.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import time
@@ -21,11 +20,10 @@ from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
 from ..errors import TastemakerError
-from ..picture_bytes import as_array
+from ..picture_bytes import as_png
 
 KEY = "TASTEMAKER_API_KEY"
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)  # states that may pass
@@ -193,6 +191,4 @@ def candidates(answer: Any) -> dict[str, float]:
 
 def as_url(image: Tensor) -> str:
     """(3, H, W) in [0, 1] as a PNG in a data URL."""
-    file = io.BytesIO()
-    Image.fromarray(as_array(image)).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(as_png(image)).decode()

@@ -21,7 +21,6 @@ from ..devices import best_device
 from ..encoders.words import Vocabulary
 from ..errors import TastemakerError, UnknownName
 from ..generators.networks import NetworkConfig
-from ..generators.reward_targets import with_null_condition
 from ..generators.tiny_flow import TinyFlow
 from ..generators.tiny_miro import TinyMiro, load_tiny_miro
 from ..generators.told import Scale
@@ -227,10 +226,8 @@ def asked_and_not(generator: TinyMiro, judges: Sequence[Reward]) -> dict[str, An
     """Every reward on the same prompts and seeds with the generator's own targets, and with nothing asked, both
     guided: paired differences, as result.json has them."""
     prompts = evaluation_prompts(JUDGED, seed=1)
-    nothing = torch.full_like(generator.positive, float("nan"))
-    plain = generator.asking(nothing, nothing, with_null_condition)
     looks = []
-    for made in (plain, generator):
+    for made in (generator.unasked(), generator):
         images = sample(made, prompts, range(len(prompts)))
         looks.append(Look(score(judges, images, prompts), {}))
     asked = ", ".join(f"{n} {v:.2f}" for n, v in zip(generator.rewards, generator.positive.tolist()))

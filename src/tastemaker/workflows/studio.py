@@ -5,7 +5,6 @@ Letters: B pictures, R rewards of the model, K pictures of a sweep.
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +15,9 @@ from rich.console import Console
 from torch import Tensor
 
 from ..data.bins import from_description
-from ..data.images import to_pillow
 from ..errors import TastemakerError
 from ..generators.told import ToldRewards
+from ..picture_bytes import as_png
 from ..protocols import Condition, Reward
 from ..records import Prompt
 from ..rewards.table import load_reward, load_rewards
@@ -27,7 +26,7 @@ from ..studio.app import serve
 from ..studio.asked import Drawn, Look, Setting, Stopped, Superseded, Sweep
 from ..world.grammar import evaluation_prompts
 from .load import load_generator
-from .targets import Wish, asked, told, unasked
+from .targets import Wish, asked, told
 
 console = Console(stderr=True)
 
@@ -99,7 +98,7 @@ class Studio:
     def asking(self, setting: Setting) -> ToldRewards:
         """Raises UnknownName for a reward that the model is not told."""
         if not setting.levels:
-            return unasked(self.generator)
+            return self.generator.unasked()
         emptied, kept = setting.caption == "emptied", setting.caption == "kept"
         return asked(self.generator, Wish(setting.levels, empty_negative=emptied, keep_caption=kept))
 
@@ -116,7 +115,7 @@ class Studio:
         scores, notes = measured(self.judges, images, condition.prompts)
         reached = {n: self.scales[n].level_of(v) for n, v in scores.items() if n in self.scales}
         pictures = tuple(
-            Drawn(png_of(images[k]), seeds[k], levels[k], row(scores, k), row(reached, k)) for k in range(len(seeds))
+            Drawn(as_png(images[k]), seeds[k], levels[k], row(scores, k), row(reached, k)) for k in range(len(seeds))
         )
         return Look(pictures, time.perf_counter() - began, (*self.notes, *notes))
 
@@ -161,10 +160,3 @@ def row(columns: dict[str, Tensor], k: int) -> dict[str, float | None]:
     """Of picture k; None for NaN."""
     values = {name: float(column[k]) for name, column in columns.items()}
     return {name: value if value == value else None for name, value in values.items()}
-
-
-def png_of(image: Tensor) -> bytes:
-    """(3, H, W) as the bytes of a PNG."""
-    out = io.BytesIO()
-    to_pillow(image).save(out, "PNG")
-    return out.getvalue()

@@ -74,7 +74,7 @@ def asked(generator: ToldRewards, wish: Wish) -> ToldRewards:
     if wish.targets is None:
         if wish.negative or wish.feasible:
             raise TastemakerError("nothing is asked with targets 'none'; expected neither a negative nor feasible")
-        return unasked(generator)
+        return generator.unasked()
     positive = target_vector(wish.targets, generator.rewards) if wish.targets else generator.positive
     if wish.feasible:
         positive = nearest_seen(positive, generator.scale.seen)
@@ -91,12 +91,6 @@ def other_branch(wish: Wish) -> Ask | None:
     if wish.empty_negative:
         return with_caption_emptied
     return with_caption_kept if wish.keep_caption or wish.negative else None
-
-
-def unasked(generator: ToldRewards) -> ToldRewards:
-    """The generator with no wish in either branch; guidance is by the caption alone, which the other branch lacks."""
-    nothing = generator.no_targets(1)[0]
-    return generator.asking(nothing, nothing, with_caption_emptied)
 
 
 def asker(model: str, *wish: Any) -> Callable[[Any], ToldRewards]:
