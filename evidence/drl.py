@@ -4,12 +4,12 @@
 
 A discriminator in EfficientNet-lite0's space learns to tell clean drawings, as tiny-flow's frozen decoder can show
 them, from tiny-flow's own pictures, and tiny-flow follows its logit by adjoint matching. What is claimed has three
-seeds of both trainings (`gain` at its preset `default`); all else has one and is exploratory:
+seeds of both trainings (`gain`); the other parts have one and are exploratory:
 
 gain       Frechet distance above its floor in the discriminator's space and in one that it never saw (tiny-clip's),
-           coverage, and rewards that were not trained on, at the paper's presets
-ablations  other values of lambda and R1; three times the steps; an encoder that learned from nothing; flow matching
-           on the tuned model's own pictures; the matching loss before and after
+           coverage, and rewards that were not trained on, at the paper's preset `default`
+ablations  other values of lambda and R1; an encoder that learned from nothing; flow matching on the tuned model's own
+           pictures; the matching loss before and after
 fronts     a preference after DRL beside the same preference alone
 methods    Flow-GRPO, DiffusionNFT and AWM after the same discriminator with as many operations
 backbones  small generators in the manners of SiT, JiT, REPA and RAE

@@ -37,26 +37,15 @@ SFT = OptimiserConfig(learning_rate=3e-4, warmup_steps=5)
 
 
 def sweep(lab: Lab) -> dict[str, dict[str, Any]]:
-    """Name -> the record of one run, for other values of lambda and R1 than the presets'."""
+    """Name -> the record of one run, for other values of lambda and R1, of a short run."""
     wanted = {f"lambda-{strength:g}": (strength, R1) for strength in STRENGTHS}
-    wanted |= {f"r1-{weight:.0e}": (10.0, weight) for weight in WEIGHTS}
+    wanted |= {f"r1-{weight:.0e}": (10.0, weight) for weight in WEIGHTS} | {"theory": PRESETS["theory"]}
 
     def trained(name: str, strength: float, r1: float) -> dict[str, Any]:
         lab.drl(name, lambda: lab.discriminator(r1, 0), strength, steps=lab.scale.short)
         return {"lambda": strength, "r1": r1, **lab.about(lab.tuned(name))}
 
     return {name: lab.once(name, lambda name=name, how=how: trained(name, *how)) for name, how in wanted.items()}
-
-
-def longer(lab: Lab) -> dict[str, Any]:
-    """The first seed's run of the headline's preset with three times its steps."""
-    strength, r1 = PRESETS[drl_gain.HEADLINE]
-
-    def trained() -> dict[str, Any]:
-        lab.drl("longer", lambda: lab.discriminator(r1, 0), strength, steps=lab.scale.long)
-        return {"lambda": strength, "r1": r1, "steps": lab.scale.long, **lab.about(lab.tuned("longer"))}
-
-    return lab.once("longer", trained)
 
 
 def from_scratch(lab: Lab) -> dict[str, Any]:
@@ -95,7 +84,7 @@ def taught(lab: Lab) -> dict[str, Any]:
 
 def teacher(lab: Lab) -> Any:
     """tiny-flow after the first seed's run of the headline's preset."""
-    return training.tuned(generator(), lab.cache / drl_gain.train(lab, drl_gain.HEADLINE, 0))
+    return training.tuned(generator(), lab.cache / drl_gain.train(lab, 0))
 
 
 def matching(lab: Lab) -> dict[str, Any]:
@@ -117,8 +106,7 @@ def matching(lab: Lab) -> dict[str, Any]:
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
-    runs = {"scratch": from_scratch, "sft_on_samples": taught, "longer": longer}
-    found = [ratio_row(lab, name, run(lab)) for name, run in runs.items()]
+    found = [ratio_row(lab, "scratch", from_scratch(lab)), ratio_row(lab, "sft_on_samples", taught(lab))]
     found[0]["beside"]["sweep"] = {name: swept(lab, one) for name, one in sweep(lab).items()}
     found[1]["beside"]["matching_loss"] = matching(lab)
     return found

@@ -14,10 +14,9 @@ import matplotlib.pyplot as plt
 from .drl_pictures import HELD_OUT
 
 BLUE, ORANGE, GREY = "#4c78a8", "#f58518", "#9d9d9d"
-GAIN = {"theory": "λ = 1, no R1", "default": "λ = 10, R1 = 1e-5"}
+SPACES = {"discriminator": "discriminator's\nspace", "heldout": "held-out\nspace"}
 METHODS = {"drl_equal_compute": "DRL", "flow_grpo": "Flow-GRPO", "nft": "DiffusionNFT", "awm": "AWM",
-           "sft_on_samples": "flow matching\non DRL's pictures", "scratch": "encoder from\nnothing",
-           "longer": "DRL, preset default,\nthree times the steps"}  # fmt: skip
+           "sft_on_samples": "flow matching\non DRL's pictures", "scratch": "encoder from\nnothing"}  # fmt: skip
 
 
 def draw_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -35,14 +34,9 @@ def draw_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def gain_panel(axis: Any, rows: Mapping[str, Any]) -> bool:
     """Each panel says whether its rows are there, and draws only on an axis."""
-    found = {}
-    for preset, label in GAIN.items():
-        end = "" if preset == "default" else f"_{preset}"
-        for space in ("discriminator", "heldout"):
-            if (r := rows.get(f"frechet_ratio_{space}{end}")) is not None:
-                found[f"{label}\n{'discriminator' if space == 'discriminator' else 'held-out'} space"] = r
+    found = {label: r for name, label in SPACES.items() if (r := rows.get(f"frechet_ratio_{name}"))}
     if axis is not None and found:
-        bars(axis, found, "base over tuned, above the floor")
+        bars(axis, found, "base over tuned, above the floor; three seeds")
     return bool(found)
 
 

@@ -33,7 +33,7 @@ LOOKS = ("saturation", "brightness")
 def run(lab: Lab) -> tuple[dict[str, Record], dict[str, Record]]:
     """Records of the front that begins with tiny-flow, and of the one that begins with DRL, ends included."""
     alone: dict[str, Record] = {"base": lab.base_record()}
-    after = {"base": lab.base_record(), "drl": drl_gain.run_of(lab, drl_gain.HEADLINE, 0)}
+    after = {"base": lab.base_record(), "drl": drl_gain.run_of(lab, 0)}
     for strength in STRENGTHS:
         for start, made in (("base", alone), ("drl", after)):
             name = f"preference-{start}-{strength:g}"

@@ -48,7 +48,7 @@ OPTIMISER = OptimiserConfig(learning_rate=3e-4, warmup_steps=5, max_grad_norm=fl
 class Scale:
     """How large everything is. count: N pictures that are compared; pairs: of a real and a generated picture that a
     discriminator learns from; steps of a head, of a DRL run (in whole rounds), of one that
-    explores, of one that shows what more steps bring, and of pretraining."""
+    explores, and of pretraining."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     count: int = 512
@@ -56,15 +56,12 @@ class Scale:
     head_steps: int = 200
     steps: int = 192
     short: int = 48
-    long: int = 576
     buffer: int = 128
     batch_size: int = 32
     pretraining: int = 600
 
 
-QUICK = Scale(
-    (0,), count=96, pairs=128, head_steps=20, steps=4, short=4, long=8, buffer=16, batch_size=16, pretraining=60
-)
+QUICK = Scale((0,), count=96, pairs=128, head_steps=20, steps=4, short=4, buffer=16, batch_size=16, pretraining=60)
 
 
 @dataclass(frozen=True)
