@@ -2,9 +2,9 @@
 
     python -m evidence.miro [--quick] [--parts curves,selection,targets,tuned] [--cache FOLDER]
 
-A small tiny-flow learns from nothing on the noisy world, told the levels of four rewards or none of them. What is
-claimed has three seeds; the parts `targets` and `tuned`, the runs with synthetic captions and those with a
-reward-weighted loss have one and are exploratory. What no run is told: the world's own check, what simulated raters
+A small tiny-flow learns from nothing on the noisy world, told the levels of four rewards or none of them. MIRO and
+the baseline have three seeds; runs told one reward, filtered, weighted or with synthetic captions, and the parts
+`targets` and `tuned`, have one and are exploratory. What no run is told: the world's own check, what simulated raters
 think, and diversity in EfficientNet-lite0's space.
 
 curves     rewards over training, the steps to the baseline's end, the end itself beside one reward alone, hard

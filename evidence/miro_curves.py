@@ -4,7 +4,8 @@ equal training.
 Speed-up is the paper's: the steps of the whole baseline run over the steps after which MIRO, asked for high levels,
 has the value that the baseline ends with, interpolated between looks. It mixes how fast is learned with the shift of
 what is drawn; so the same generator with nothing asked stands beside it, guided as the baseline is: that is like for
-like. Letters: S seeds, T looks, P prompts, K pictures of a prompt at the end, J judges.
+like. Runs that are told one reward, filtered or weighted have one seed. Letters: S seeds, T looks, P prompts, K
+pictures of a prompt at the end, J judges.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
     one = lab.seeds_of_ablations
     found = [*speed_rows(lab), geneval_row(lab, "geneval_delta", "miro", target=TARGET["geneval_delta"], paper=0.046)]
     found += [*reward_rows(lab), delta_row(lab, "held_out_delta_raters", "miro", RATERS), *diversity_rows(lab)]
-    for kind, name, seeds in (("filtered", "filtering", None), ("weighted", "weighting", one)):
-        found += [delta_row(lab, f"{name}_delta_{judge}", kind, judge, seeds) for judge in (*REWARDS, RATERS)]
-        found.append(geneval_row(lab, f"{name}_delta_{CHECK}", kind, seeds=seeds))
+    for kind, name in (("filtered", "filtering"), ("weighted", "weighting")):
+        found += [delta_row(lab, f"{name}_delta_{judge}", kind, judge, one) for judge in (*REWARDS, RATERS)]
+        found.append(geneval_row(lab, f"{name}_delta_{CHECK}", kind, seeds=one))
     synthetic = ("miro-synthetic", "baseline-synthetic", one)
     return [*found, geneval_row(lab, "geneval_delta_synthetic", *synthetic, paper=0.107)]
 
 
-def looks(lab: Lab, kind: str, name: str = "looks") -> NDArray:
+def looks(lab: Lab, kind: str, seeds: Sequence[int], name: str = "looks") -> NDArray:
     """(S, T, P, J)."""
-    return np.stack([one[name].numpy() for one in lab.finales(kind)])
+    return np.stack([one[name].numpy() for one in lab.finales(kind, seeds)])
 
 
 def crossing(steps: NDArray, curve: NDArray, level: float) -> float:
@@ -75,9 +76,9 @@ def speed_interval(steps: NDArray, baseline: NDArray, other: NDArray) -> Interva
 
 def speed_rows(lab: Lab) -> list[dict[str, Any]]:
     """Of every judge; the slowest and the fastest of the rewards that MIRO is told are the claims."""
-    kinds = ("baseline", "miro", *REWARDS)
-    steps, found = np.array(lab.look_steps(), np.float64), {kind: looks(lab, kind) for kind in kinds}
-    found["unasked"] = looks(lab, "miro", "unasked")
+    steps, seeds, one = np.array(lab.look_steps(), np.float64), lab.scale.seeds, lab.seeds_of_ablations
+    found = {kind: looks(lab, kind, seeds) for kind in ("baseline", "miro")}
+    found |= {"unasked": looks(lab, "miro", seeds, "unasked"), **{kind: looks(lab, kind, one) for kind in REWARDS}}
     made = {name: speed_row(lab, steps, found, name) for name in JUDGED}
     ordered = sorted((made[name] for name in REWARDS), key=lambda one: one["value"])
     ends = [(ordered[0], "speedup_min", 3.5), (ordered[-1], "speedup_max", 19.0)]
@@ -92,7 +93,7 @@ def speed_row(lab: Lab, steps: NDArray, found: Mapping[str, NDArray], name: str)
     each = [speedup(steps, b.mean(1), o.mean(1)) for b, o in zip(baseline, of["miro"])]
     beside: dict[str, Any] = {"nothing_asked": speed_interval(steps, baseline, of["unasked"])}
     if name in REWARDS:
-        beside["alone"] = speed_interval(steps, baseline, of[name])
+        beside["alone"] = speed_interval(steps, baseline[: len(of[name])], of[name])
     beside["curves"] = {"steps": steps.tolist(), **{kind: one.mean((0, 2)).tolist() for kind, one in of.items()}}
     value = speed_interval(steps, baseline, of["miro"])
     return row(f"speedup_{name}", value, each, lab.scale.seeds, COMMAND, None, beside, PAPER.get(name), "x")
@@ -153,23 +154,22 @@ def delta_row(
 def reward_rows(lab: Lab) -> list[dict[str, Any]]:
     made = []
     for name in REWARDS:
-        beside = {"alone": in_deviations(lab, name, "baseline", name)[0]}
+        beside = {"alone": in_deviations(lab, name, "baseline", name, lab.seeds_of_ablations)[0]}
         made.append(delta_row(lab, f"reward_delta_{name}", "miro", name, beside=beside))
     worst = min(made, key=lambda one: one["value"])
     return [{**worst, "claim": "reward_delta_min"}, *made]
 
 
-def spreads(lab: Lab, kind: str) -> NDArray:
-    """(S, P) diversity of each prompt's pictures in the space held out."""
-    return np.stack([one["spread"].numpy() for one in lab.finales(kind)])
+def spread(lab: Lab, kind: str) -> NDArray:
+    """(P,) diversity of each prompt's pictures in the space held out, the mean over the seeds of ablations."""
+    return np.mean([one["spread"].numpy() for one in lab.finales(kind, lab.seeds_of_ablations)], 0)
 
 
 def diversity_rows(lab: Lab) -> list[dict[str, Any]]:
-    """MIRO less filtering, and less the mean of those told one reward; the claim is the lower of the two."""
-    ours, prompts = spreads(lab, "miro"), sorted({p.text for p in lab.prompts})
-    others = {"filtered": spreads(lab, "filtered"), "specialists": np.mean([spreads(lab, n) for n in REWARDS], 0)}
-    others["baseline"] = spreads(lab, "baseline")
-    found = {n: paired_difference(ours.mean(0), other.mean(0), prompts) for n, other in others.items()}
-    least = min(("filtered", "specialists"), key=lambda n: found[n].value)
-    each = (ours - others[least]).mean(1).tolist()
-    return [row("diversity_delta", found[least], each, lab.scale.seeds, COMMAND, 0.0, found, unit="cosine distance")]
+    """MIRO less filtering, and less the mean of those told one reward; the lower is the claim. One seed."""
+    ours, prompts = spread(lab, "miro"), sorted({p.text for p in lab.prompts})
+    others = {"filtered": spread(lab, "filtered"), "specialists": np.mean([spread(lab, n) for n in REWARDS], 0)}
+    others["baseline"] = spread(lab, "baseline")
+    found = {n: paired_difference(ours, other, prompts) for n, other in others.items()}
+    value, seeds = min((found["filtered"], found["specialists"]), key=lambda one: one.value), lab.seeds_of_ablations
+    return [row("diversity_delta", value, [value.value], seeds, COMMAND, 0.0, found, unit="cosine distance")]

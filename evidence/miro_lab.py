@@ -59,22 +59,27 @@ EARLY = 0.9  # of a baseline's steps: where `tuned` takes it over
 @dataclass(frozen=True)
 class Scale:
     """steps, batch_size of each run; pictures that are scored; per_task prompts of each of six tasks; each: pictures
-    of a prompt at the end; most: of best-of-N."""
+    of a prompt at the end. Of best-of-N: searched prompts of each task, few pictures of MIRO's and most of the
+    baseline's for each."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    pictures: int = 16_000
-    steps: int = 2500
+    pictures: int = 12_000
+    steps: int = 1500
     batch_size: int = 64
     width: int = 128
     depth: int = 4
     looks: int = 8
     per_task: int = 16
     each: int = 4
+    searched: int = 8
+    few: int = 8
     most: int = 128
     compile: bool = best_device().type == "cpu"
 
 
-QUICK = Scale((0,), 256, 12, 8, width=32, depth=1, looks=3, per_task=2, each=2, most=8, compile=False)
+QUICK = Scale(
+    (0,), 256, 12, 8, width=32, depth=1, looks=3, per_task=2, each=2, searched=1, few=2, most=4, compile=False
+)
 
 
 @dataclass(frozen=True)

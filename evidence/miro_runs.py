@@ -21,8 +21,8 @@ from .miro_judges import REWARDS
 from .miro_lab import QUICK, Lab
 from .parts import RESULTS
 
-KINDS = ("baseline", "miro", "filtered", *REWARDS)
-ABLATIONS = ("weighted", "miro-synthetic", "baseline-synthetic")
+KINDS = ("baseline", "miro")
+ABLATIONS = ("filtered", *REWARDS, "weighted", "miro-synthetic", "baseline-synthetic")
 
 
 def runs(lab: Lab) -> Iterator[tuple[str, int]]:

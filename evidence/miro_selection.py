@@ -14,45 +14,49 @@ from torch import Tensor
 
 from tastemaker.evaluation.intervals import paired_difference
 from tastemaker.evaluation.of_n import counts
+from tastemaker.records import Prompt
 from tastemaker.workflows.load import load_generator
+from tastemaker.world.grammar import evaluation_prompts
 
 from .miro_judges import REWARDS, column
-from .miro_lab import COMMAND, Lab, seen
+from .miro_lab import COMMAND, WORLD, Lab, seen
 from .rows import row
 
-FEW = 8
 KINDS = ("miro", "baseline")
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
     """The worst reward's difference in standard deviations of the baseline, and every reward's."""
-    few = min(FEW, lab.scale.most)
     made = []
     for name in REWARDS:
         found, each = [], []
         for seed in lab.scale.seeds:
             ours, theirs = (drawn(lab, kind, seed)[..., column(name)] for kind in KINDS)
             deviation = float(theirs.std())
-            pair = best_of(ours, few) / deviation, best_of(theirs, lab.scale.most) / deviation  # (P,) each
+            pair = ours.amax(1).double().numpy() / deviation, theirs.amax(1).double().numpy() / deviation  # (P,) each
             found.append(pair)
             each.append(float((pair[0] - pair[1]).mean()))
         means = [np.mean(side, 0) for side in zip(*found)]
-        value = paired_difference(*means, [p.text for p in lab.prompts])
+        value = paired_difference(*means, [p.text for p in prompts(lab)])
         made.append(row(f"bon8_minus_bon128_{name}", value, each, lab.scale.seeds, COMMAND, -0.05,
                         {"curves": curves(lab, name)}, unit="standard deviations of the baseline"))  # fmt: skip
     worst = min(made, key=lambda one: one["value"])
     return [{**worst, "claim": "bon8_minus_bon128"}, *made]
 
 
+def prompts(lab: Lab) -> list[Prompt]:
+    return evaluation_prompts(lab.scale.searched, seed=WORLD)
+
+
 def drawn(lab: Lab, kind: str, seed: int) -> Tensor:
     """(P, n, J) scores; candidate k of prompt p has the same seed for every generator. Kept in half precision."""
 
     def make() -> dict[str, Tensor]:
-        n = lab.scale.most
+        n, own = lab.scale.few if kind == "miro" else lab.scale.most, prompts(lab)
         generator: Any = load_generator(str(lab.trained(lab.run(kind, seed))))
-        asked = [prompt for prompt in lab.prompts for _ in range(n)]
-        seeds = [9_000_000 + 1000 * p + k for p in range(len(lab.prompts)) for k in range(n)]
-        found = [lab.scores(images, prompts) for images, prompts in seen(generator, asked, seeds)]
+        asked = [prompt for prompt in own for _ in range(n)]
+        seeds = [9_000_000 + 1000 * p + k for p in range(len(own)) for k in range(n)]
+        found = [lab.scores(images, said) for images, said in seen(generator, asked, seeds)]
         return {"scores": torch.cat(found).unflatten(0, (-1, n)).half()}
 
     return lab.once(f"candidates-{kind}-{seed}", make)["scores"].float()
@@ -70,6 +74,6 @@ def curves(lab: Lab, name: str) -> dict[str, dict[str, float]]:
     found = {}
     for kind in KINDS:
         scores = [drawn(lab, kind, seed)[..., column(name)] for seed in lab.scale.seeds]
-        numbers = counts(lab.scale.most)
+        numbers = counts(scores[0].shape[1])
         found[kind] = {str(k): float(np.mean([best_of(one, k).mean() for one in scores])) for k in numbers}
     return found

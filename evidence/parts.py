@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def run_parts(
     words = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--quick", action="store_true", help="one seed, a few steps of each run; nothing is claimed")
     words.add_argument("--parts", default=",".join(parts), help="which, with commas; all by default")
+    words.add_argument("--seeds", help="fewer than all, with commas; rows say which they have")
     words.add_argument("--cache", type=Path, default=Path("runs") / name, help="where pictures and runs are kept")
     for option, default in (options or {}).items():
         words.add_argument(f"--{option}", default=default, help=f"{default} by default")
@@ -42,6 +44,8 @@ def run_parts(
     bench = lab(given.cache, RESULTS / "partial", **more)
     if given.quick:
         bench = lab(small, small / "partial", quick, **more)
+    if given.seeds:
+        bench = replace(bench, scale=replace(bench.scale, seeds=tuple(map(int, given.seeds.split(",")))))
     for folder in (bench.cache, bench.partial):
         folder.mkdir(parents=True, exist_ok=True)
     out = bench.cache if given.quick else RESULTS

@@ -58,18 +58,18 @@ class Scale:
     measured, of `similar_per_task` prompts of each task."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    per_task: int = 25
+    per_task: int = 12
     counts: tuple[int, ...] = (1, 2, 4, 8, 12, 20)
     sampling_steps: int | None = None
     gpu_batch: int = 640
     batch: int = 64
-    judged: int = 600
+    judged: int = 240
     paths: int = 8
     process_paths: int = 4
     rollouts: int = 4
     judge_steps: int = 700
     judge_batch: int = 96
-    paired: int = 1080
+    paired: int = 360
     per_prompt: int = 6
     dpo_steps: int = 120
     dpo_batch: int = 32
@@ -120,6 +120,11 @@ class Lab:
     def weights(self) -> str:
         """What the records of other weights are told apart by."""
         return weight_hash(self.generator().parts)[:16]
+
+    @property
+    def told_scale(self) -> dict[str, Any]:
+        """In every record, but for what changes no run's figures."""
+        return plain(replace(self.scale, seeds=(), gpu_batch=0, batch=0))
 
     @cached_property
     def made(self) -> Path:
@@ -175,12 +180,12 @@ class Lab:
     # records
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The record of a finished run of this model, or made now and written, with its seconds."""
-        path = self.partial / f"{NAME}-{name}.json"
-        if path.is_file() and (found := json.loads(path.read_text()))["model"] == self.weights:
+        """The record of a finished run of this model and scale, or made now and written, with its seconds."""
+        path, told = self.partial / f"{NAME}-{name}.json", {"model": self.weights, "scale": self.told_scale}
+        if path.is_file() and (found := json.loads(path.read_text())).items() >= told.items():
             return found
         began = time.time()
-        made = finite(plain({"run": name, "model": self.weights, **make()}))
+        made = finite(plain({"run": name, **told, **make()}))
         write_json(path, {**made, "seconds": round(time.time() - began)})
         print(f"{name}: {time.time() - began:.0f} s", flush=True)
         return json.loads(path.read_text())

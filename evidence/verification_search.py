@@ -122,7 +122,9 @@ def pool(lab: Lab, name: str, seed: int) -> dict[str, Any]:
             rows.append(judged(found, prompts, judges))
         scores = {key: torch.cat([one[key] for one in rows]) for key in rows[0]}
         how = {} if name == FLOW else trained_how(lab, name, seed)
-        return chosen_of(scores.pop("check"), scores) | {"ledger": ledger.as_dict(), "training": how}
+        check = scores.pop("check")
+        first = {str(n): favourite(scores["orm"][:, :n], check).int().tolist() for n in lab.scale.counts}
+        return chosen_of(check, scores) | {"first": first, "ledger": ledger.as_dict(), "training": how}
 
     return lab.once(f"pool-{name}-{seed}", make)
 
@@ -146,12 +148,16 @@ def chosen_of(check: Tensor, scores: dict[str, Tensor]) -> dict[str, Any]:
     """What becomes of N candidates (P, N) by each judge: the kept one, the curve over N with every choice of the
     candidates counted, and how often a right one is ranked above a wrong one. `any`: by one who always knows."""
     check = check.double()
-    rows = torch.arange(len(check))
-    right = {"plain": check[:, 0]} | {name: check[rows, choose(own).clamp_min(0)] for name, own in scores.items()}
+    right = {"plain": check[:, 0]} | {name: favourite(own, check) for name, own in scores.items()}
     curves = {name: curve(own, check) for name, own in scores.items()}
     curves["any"] = {str(n): rounded([any_of(row, n) for row in check.tolist()]) for n in counts(check.shape[1])}
     ranks = {name: rank_accuracy(own, check) for name, own in scores.items()}
     return {"right": {n: v.int().tolist() for n, v in right.items()}, "curves": curves, "rank_accuracy": ranks}
+
+
+def favourite(scores: Tensor, check: Tensor) -> Tensor:
+    """(P,) of check (P, N): of those that the scores (P, n) choose."""
+    return check[torch.arange(len(check)), choose(scores).clamp_min(0)]
 
 
 def curve(select: Tensor, report: Tensor) -> dict[str, list[float]]:
@@ -191,13 +197,13 @@ def parm_of(lab: Lab, name: str, seed: int, n: int | None = None) -> dict[str, A
 
 
 def best_of(lab: Lab, n: int, seed: int) -> dict[str, Any]:
-    """Best-of-n of the base with the fine-tuned ORM."""
+    """Best-of-n of the base with the fine-tuned ORM: of the pool's first n paths, each of which costs the same."""
+    whole = pool(lab, "base", seed)
+    return {"right": {"kept": whole["first"][str(n)]}, "ledger": scaled(whole["ledger"], n / lab.scale.n)}
 
-    def make() -> dict[str, Any]:
-        verifier = judge_of(lab, "orm", seed)
-        return searched(lab, best_of_n, lab.generator(), verifier, best_of_n.Config(n), seed)
 
-    return lab.once(f"orm-{n}-{seed}", make)
+def scaled(ledger: dict[str, Any], share: float) -> dict[str, Any]:
+    return {name: scaled(v, share) if isinstance(v, dict) else v * share for name, v in ledger.items()}
 
 
 def halved(lab: Lab, n: int, seed: int) -> dict[str, Any]:

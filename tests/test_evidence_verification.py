@@ -47,8 +47,8 @@ def lab(tmp_path):
 def test_nobody_learns_from_an_evaluated_prompt(lab):
     lab = replace(lab, scale=verification_lab.Scale())
     evaluated = {p.text for p in lab.prompts if p.spec["tag"] != "single_object"}
-    assert len(evaluated) == 5 * 25
-    for part in lab.training_prompts(3, 600):
+    assert len(evaluated) == 5 * lab.scale.per_task
+    for part in lab.training_prompts(3, lab.scale.judged):
         assert {p.spec["tag"] for p in part} == set(TASKS) and not evaluated & {p.text for p in part}
 
 
@@ -62,6 +62,7 @@ def test_a_record_is_made_once_and_again_for_other_weights(lab):
     assert lab.once("x-0", make)["right"] == lab.once("x-0", make)["right"] == {"kept": [1]}
     lab.__dict__["weights"] = "others"
     assert lab.once("x-0", make)["right"] == {"kept": [2]}
+    assert replace(lab, scale=replace(TINY, dpo_steps=3)).once("x-0", make)["right"] == {"kept": [3]}
 
 
 def test_a_search_is_recorded_with_its_cost(lab, monkeypatch):
