@@ -30,8 +30,8 @@ from .rows import row
 from .simulated_pool import stored
 
 R1 = 1e-5  # of the sweep of lambda, as in the paper
-STRENGTHS = (3.0, 10.0, 30.0)
-WEIGHTS = (0.0, 1e-3)  # of R1 at lambda = 10, beside the default's 1e-5
+STRENGTHS = (10.0, 30.0)
+WEIGHTS = (0.0,)  # of R1 at lambda = 10, beside the default's 1e-5
 MATCHED = 512  # held-out drawings that the matching loss is measured on
 SFT = OptimiserConfig(learning_rate=3e-4, warmup_steps=5)
 
