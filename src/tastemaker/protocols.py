@@ -137,7 +137,9 @@ class Generator(Protocol):
     """What makes pictures. Flow and diffusion add `velocity(x, t, condition) -> (B, ...)`, masked-token
     generators `logits(tokens, condition) -> (B, N, V)`; these and `loss` are never guided."""
 
-    network: nn.Module  # the only thing wrapped for distributed training, called through its forward
+    @property
+    def network(self) -> nn.Module: ...  # the only thing wrapped for distributed training, called by its forward
+
     codec: Codec
     plan: Plan  # the default
 

@@ -28,12 +28,16 @@ Boxes = dict[str, list[Box]]  # by class; scores from the finder's floor on
 class Finder(Protocol):
     """Pictures in, boxes with their colours out."""
 
-    name: str
-    colours: str  # what names colours; empty where nothing does
-    classes: frozenset[str]  # what it can find
-    floor: float  # boxes of a lower score are not given
-    weights: Mapping[str, str]  # name -> sha256
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def colours(self) -> str: ...  # what names colours; empty where nothing does
+    @property
+    def classes(self) -> frozenset[str]: ...  # what it can find
+    @property
+    def floor(self) -> float: ...  # boxes of a lower score are not given
+    @property
+    def weights(self) -> Mapping[str, str]: ...  # name -> sha256
     def find(self, images: Tensor, prompts: Sequence[Prompt]) -> list[Boxes | str]: ...  # or why there are none
 
 

@@ -27,7 +27,7 @@ from ..annotate.statistics import summary
 from ..annotate.store import NewItem
 from ..data.votes import Votes, read_votes, write_votes
 from ..errors import TastemakerError
-from ..records import Vote
+from ..records import Ranking, Vote
 from .drawn import LIST, questions
 
 DATABASE = "annotations.db"
@@ -152,7 +152,8 @@ def _items_of(path: Path, format: str | None) -> Iterator[NewItem]:
         return
     votes = read_votes(path, format)
     seen = set()
-    for answer in [*votes.votes, *votes.rankings]:
+    answers: list[Vote | Ranking] = [*votes.votes, *votes.rankings]
+    for answer in answers:
         images = (answer.image_a, answer.image_b) if isinstance(answer, Vote) else answer.images
         if (answer.prompt_id, images) not in seen:
             seen.add((answer.prompt_id, images))
@@ -172,11 +173,11 @@ def votes_of(session: Session, project: int | None = None, every: bool = False) 
     pictures, folder = {}, store_of(session)
     for row in session.execute(select(Picture.__table__)):
         pictures[row.sha256] = folder.original(row.sha256, row.suffix).relative_to(folder.folder)
-    votes, ratings, rankings = map(tuple, store.everything(session, project, every))
+    votes, ratings, rankings = store.everything(session, project, every)
     named = {i for v in votes for i in (v.image_a, v.image_b)} | {r.image for r in ratings}
     named |= {i for r in rankings for i in r.images}
     known = {name: path for name, path in pictures.items() if name in named}
-    return Votes(votes, ratings, rankings, known, folder=folder.folder)
+    return Votes(tuple(votes), tuple(ratings), tuple(rankings), known, folder=folder.folder)
 
 
 def export_votes(

@@ -27,8 +27,8 @@ KEPT = 2
 class Resumable(Protocol):
     """What can be put away and taken up again: a training state, or several of them behind one face."""
 
-    step: int
-
+    @property
+    def step(self) -> int: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, saved: dict[str, Any]) -> None: ...
 

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -24,6 +24,7 @@ from ..errors import MissingExtra, TastemakerError
 from ..protocols import Reward
 from .shard_worker import Failed, Outcome, Work, load_on, score_shard
 
+Crew = Generator[Outcome, None, None]  # closed, it ends its members
 DEATHS = 5  # of members over one shard
 OBJECTS = 100 * 2**20  # bytes of Ray's shared memory where it is started here; only outcomes pass through it
 
@@ -44,7 +45,7 @@ class Board:
         return Failed(name, f"{name} ended {DEATHS} workers, killed or out of memory; try a smaller --batch")
 
 
-def alone(rewards: Sequence[Reward], work: Sequence[Work]) -> Iterator[Outcome]:
+def alone(rewards: Sequence[Reward], work: Sequence[Work]) -> Crew:
     """In this process, with rewards that are loaded."""
     for one in work:
         yield score_shard(rewards, one)
@@ -59,7 +60,7 @@ class _Member:
     work: Work | None = None
 
 
-def processes(names: Sequence[str], work: Sequence[Work], workers: int) -> Iterator[Outcome]:
+def processes(names: Sequence[str], work: Sequence[Work], workers: int) -> Crew:
     """In so many new processes, each with its rewards and its share of the processors; on a machine with GPUs they
     take them in turn."""
     board, count = Board(work), min(workers, len(work))
@@ -152,7 +153,7 @@ class RayMember:
         return self.scorer(work)
 
 
-def on_ray(names: Sequence[str], work: Sequence[Work], workers: int, address: str) -> Iterator[Outcome]:
+def on_ray(names: Sequence[str], work: Sequence[Work], workers: int, address: str) -> Crew:
     """On a Ray cluster at `address` ("auto" finds it, "local" starts one here), by so many actors; 0: one per GPU of
     the cluster, else one per processor. Raises MissingExtra without Ray, TastemakerError where no cluster answers."""
     ray = _joined(address, workers)
@@ -163,7 +164,8 @@ def on_ray(names: Sequence[str], work: Sequence[Work], workers: int, address: st
     def hire() -> Any:
         return actor.remote(list(names), os.getcwd())
 
-    board, idle, busy = Board(work), [hire() for _ in range(count)], {}
+    board, idle = Board(work), [hire() for _ in range(count)]
+    busy: dict[Any, tuple[Any, Work]] = {}
     try:
         while board.waiting or busy:
             while idle and board.waiting:
@@ -190,7 +192,7 @@ def _joined(address: str, workers: int) -> Any:
         raise MissingExtra("ray", "scale") from None
     if ray.is_initialized():
         return ray
-    here = {"num_cpus": workers or None, "object_store_memory": OBJECTS, "include_dashboard": False}
+    here: dict[str, Any] = {"num_cpus": workers or None, "object_store_memory": OBJECTS, "include_dashboard": False}
     try:
         ray.init(address=address, log_to_driver=False, **(here if address == "local" else {}))
     except ConnectionError as error:

@@ -31,9 +31,10 @@ Batches = Iterator[tuple[list[int], Tensor]]  # rows, and their pictures (b, 3, 
 
 
 class Pictures(Protocol):
-    prompts: list[Prompt]  # one per picture
-    files: list[str]
-
+    @property
+    def prompts(self) -> list[Prompt]: ...  # one per picture
+    @property
+    def files(self) -> list[str]: ...
     def batches(self, size: int, errors: dict[int, str]) -> Batches: ...  # errors: filled, by row
 
 

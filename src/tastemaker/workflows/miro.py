@@ -226,10 +226,11 @@ def asked_and_not(generator: TinyMiro, judges: Sequence[Reward]) -> dict[str, An
     """Every reward on the same prompts and seeds with the generator's own targets, and with nothing asked, both
     guided: paired differences, as result.json has them."""
     prompts = evaluation_prompts(JUDGED, seed=1)
-    looks = []
-    for made in (generator.unasked(), generator):
-        images = sample(made, prompts, range(len(prompts)))
-        looks.append(Look(score(judges, images, prompts), {}))
+
+    def look(made: TinyMiro) -> Look:
+        return Look(score(judges, sample(made, prompts, range(len(prompts))), prompts), {})
+
+    plain, told = look(generator.unasked()), look(generator)
     asked = ", ".join(f"{n} {v:.2f}" for n, v in zip(generator.rewards, generator.positive.tolist()))
     summary = f"{len(prompts)} pictures with nothing asked (Base) and with these targets (Tuned): {asked}."
-    return {"summary": summary, **comparison(*looks, judges, [p.text for p in prompts])}
+    return {"summary": summary, **comparison(plain, told, judges, [p.text for p in prompts])}

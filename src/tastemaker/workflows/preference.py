@@ -107,13 +107,13 @@ def ranked_whole(pairs: Sequence[Pair]) -> tuple[list[Row], list[float], list[st
         said = 1 - pair.preference if turned else pair.preference
         couples[prompt_key(pair)][(b, a) if turned else (a, b)].append(said)
     rows, ranks, prompts = [], [], []
-    for key, said in couples.items():
+    for key, compared in couples.items():
         wins: dict[Row, float] = defaultdict(float)
-        for (a, b), votes in said.items():
+        for (a, b), votes in compared.items():
             share = sum(votes) / len(votes)
             wins[a] += share
             wins[b] += 1 - share
-        if len(said) == len(wins) * (len(wins) - 1) // 2:
+        if len(compared) == len(wins) * (len(wins) - 1) // 2:
             rows += list(wins)
             ranks += [-w for w in wins.values()]
             prompts += [key] * len(wins)

@@ -11,6 +11,7 @@ import atexit
 import copy
 import os
 import sys
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from torch import nn
 
 from ..errors import TastemakerError
 from ..ranks import first, rank, sharded, whole, world
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def started() -> int:
@@ -51,7 +54,7 @@ def require_joined() -> None:
         )
 
 
-def spread(network: nn.Module) -> nn.Module | None:
+def spread(network: M) -> M | None:
     """Shard the network over the processes in place, block by block, where that was asked for.
 
     Returns an empty copy, to be filled by `assembled` when the training is over; None where nothing is sharded.
@@ -80,7 +83,7 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     return found
 
 
-def empty_copy(network: nn.Module) -> nn.Module:
+def empty_copy(network: M) -> M:
     """The same modules with weights that take no memory; buffers are copied."""
     memo = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
@@ -89,7 +92,7 @@ def empty_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, memo)
 
 
-def assembled(network: nn.Module, empty: nn.Module | None) -> nn.Module:
+def assembled(network: M, empty: M | None) -> M:
     """The network whole again in the first process, in its host's memory; as it is in the others, all of which have
     to call this too, and where it was not sharded."""
     if empty is None:

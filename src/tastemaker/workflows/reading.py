@@ -87,7 +87,7 @@ def read_ahead(jobs: Sequence[Job], looks: Sequence[Look], ahead: int) -> Iterat
 
 def decode_ahead(
     contents: Iterable[tuple[T, bytes, str]], looks: Sequence[Look], ahead: int
-) -> Iterator[tuple[T, Future[Read]]]:
+) -> Generator[tuple[T, Future[Read]], None, None]:
     """As `read_ahead`, of (anything, a file's bytes, its name for messages)."""
     for item, coming in ahead_of(contents, lambda one: _read(one[1], looks, one[2]), ahead):
         yield item[0], coming

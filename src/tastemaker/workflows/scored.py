@@ -33,10 +33,12 @@ PIECE = 64  # pictures at a time
 class Source(Protocol):
     """What a scored set is made from."""
 
-    count: int
-    size: int
-    rewards: Mapping[str, Provenance]
-
+    @property
+    def count(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def rewards(self) -> Mapping[str, Provenance]: ...
     @property
     def about(self) -> dict[str, Any]: ...  # plain values that tell this set from others
     def pieces(self) -> Iterator[Piece]: ...

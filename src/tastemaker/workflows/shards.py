@@ -23,7 +23,7 @@ from ..errors import TastemakerError
 from ..protocols import Reward
 from ..records import Provenance
 from ..rewards.table import load_rewards
-from .crews import alone, on_ray, processes
+from .crews import Crew, alone, on_ray, processes
 from .score import score_folder
 from .shard_worker import Failed, Outcome, Work, load_on
 
@@ -100,7 +100,7 @@ def score_shards(
     return report
 
 
-def _crew(names: Sequence[str], loaded: list[Reward], work: list[Work], options: Options) -> Iterator[Outcome]:
+def _crew(names: Sequence[str], loaded: list[Reward], work: list[Work], options: Options) -> Crew:
     """Whoever scores; where that is others, the rewards that were loaded here make room for theirs."""
     if options.ray:
         loaded.clear()

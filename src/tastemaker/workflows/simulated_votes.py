@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..data.pairs import PREFERENCE, Pair
 from ..picture_bytes import as_bytes, from_bytes
-from ..protocols import Generator
+from ..protocols import Generator, Reward
 from ..randomness import mix, stream
 from ..records import Prompt
 from ..rewards.harmony import Harmony
@@ -104,7 +104,7 @@ def replace_half(pictures: dict[str, Tensor], prompts: Sequence[Prompt], generat
 
 def utilities(pictures: Sequence[Tensor], prompts: Sequence[Prompt], taste: Taste, batch: int = 128) -> Tensor:
     """(N,) of what raters see: the bytes."""
-    rewards = [Alignment(), Sharpness(), Harmony()]
+    rewards: list[Reward] = [Alignment(), Sharpness(), Harmony()]
     parts = []
     for i in range(0, len(pictures), batch):
         images = from_bytes(torch.stack(list(pictures[i : i + batch])))

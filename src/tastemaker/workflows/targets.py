@@ -168,7 +168,7 @@ def search_targets(
     for k in track(kept.nonzero()[0].tolist(), "drawing on the prompts held out", console=Console(stderr=True)):
         found = drawn_scores(wished(generator, wishes[k]), judges, second, seed + 1)
         rows.append(row(generator, wishes[k], judges, means[k], found, second))
-    report = {"model": model, "rewards": [r.name for r in judges], "notes": notes}
+    report: dict[str, Any] = {"model": model, "rewards": [r.name for r in judges], "notes": notes}
     report["prompts"] = [len(first), len(second)]
     settled(rows)
     out.mkdir(parents=True, exist_ok=True)

@@ -142,7 +142,7 @@ def grid_prompts(data: Path | None, dataset: Any, kept_out: Captioned | None) ->
 
 
 def sampled(
-    records: Iterable[StepRecord], generator: TinyFlow, state: TrainingState, run: Run, prompts, config
+    records: Iterable[StepRecord], generator: Any, state: TrainingState, run: Run, prompts, config
 ) -> Iterator[StepRecord]:
     """The records, with a grid of samples of the averaged weights written every so often."""
     for record in records:
