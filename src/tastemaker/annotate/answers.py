@@ -37,7 +37,7 @@ def _pair(settings: Settings, shown: Sequence[int], answer: Mapping[str, Any]) -
     if choice in ("tie", "both_bad"):
         return {"choice": choice}
     expect(choice in ("a", "b"), "a choice of a, b, tie, both_bad or skip", choice)
-    return {"choice": "ab"[shown["ab".index(choice)]]}
+    return {"choice": "ab"[shown["ab".index(str(choice))]]}
 
 
 def _ranking(settings: Settings, shown: Sequence[int], answer: Mapping[str, Any]) -> Answer:

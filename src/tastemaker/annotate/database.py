@@ -11,7 +11,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -20,6 +20,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    Table,
     UniqueConstraint,
     create_engine,
     event,
@@ -43,6 +44,7 @@ Plain = dict[str, Any]
 
 
 class Base(DeclarativeBase):
+    __table__: ClassVar[Table]  # no view or join
     type_annotation_map = {float: Double(), Plain: JSON(none_as_null=True), list[Any]: JSON(none_as_null=True)}
 
 

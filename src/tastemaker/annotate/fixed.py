@@ -65,7 +65,7 @@ class _Made:
         self.write = {name: convert for name, convert in writers.items() if convert is not None}
         shown = list(getattr(statement, "exported_columns", ()))
         kinds = {c.name: c.type.dialect_impl(dialect) for c in shown}
-        self.kind = namedtuple("Row", list(kinds), rename=True)  # type: ignore[misc]
+        self.kind: Any = namedtuple("Row", list(kinds), rename=True)  # type: ignore[misc]
         self.readers = [partial(kind.result_processor, dialect) for kind in kinds.values()]
         self.read: list[tuple[int, Convert]] | None = None  # (column, how), known with the first row
         brought = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}

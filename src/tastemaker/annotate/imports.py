@@ -56,7 +56,8 @@ def first_columns(path: Path) -> set[str]:
     """The columns of a table's first row; none where it cannot be read."""
     reader = READERS.get(path.suffix.lower())
     try:
-        row = next(reader(path.read_text(encoding="utf-8-sig"), str(path)), ("", {}))[1] if reader else {}
+        rows = reader(path.read_text(encoding="utf-8-sig"), str(path)) if reader else iter(())
+        row: Any = next((one for _, one in rows), {})
     except (OSError, ValueError):  # also TastemakerError; `read_items` says what is wrong
         return set()
     return set(row) if isinstance(row, Mapping) else set()

@@ -67,8 +67,8 @@ def decide(
         expect(found.get("choice") != "skip", "an answer, not a skip", "skip")
         own = _own(db, task, reviewer)
         record(db, "reject", annotator_id=reviewer, about={"relabelled_by": own}, **names)
-        about = {"instead_of": task.id}
-        record(db, "relabel", annotator_id=reviewer, answer=found, about=about, **{**names, "assignment_id": own})
+        instead = {"instead_of": task.id}
+        record(db, "relabel", annotator_id=reviewer, answer=found, about=instead, **{**names, "assignment_id": own})
         return
     if verdict == "reject":
         give_back(db, task.item_id)

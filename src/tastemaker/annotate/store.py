@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.engine import Row
+from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
 from ..errors import TastemakerError
@@ -70,7 +70,7 @@ def open_store(where: str | Path, pictures: str | Path | None = None) -> Databas
     return database
 
 
-def add_items(session: Session, project: int, items: Iterable[NewItem], by: int | None = None) -> int:
+def add_items(session: Session | Connection, project: int, items: Iterable[NewItem], by: int | None = None) -> int:
     """Add items to a project; returns how many. Raises TastemakerError naming the item that does not fit; the
     caller's transaction then ends without any of them."""
     view, store, rng, count = load_project(session, project), store_of(session), random.SystemRandom(), 0
@@ -193,7 +193,7 @@ def everything(
 
 def _votes(rows: Iterable[Row]) -> list[Vote]:
     return [
-        Vote(r.prompt_id, r.prompt, *r.pictures, r.answer["choice"], r.pseudonym, about_of(r))
+        Vote(r.prompt_id, r.prompt, r.pictures[0], r.pictures[1], r.answer["choice"], r.pseudonym, about_of(r))
         for r in rows
         if len(r.pictures) == 2 and "choice" in r.answer
     ]

@@ -109,7 +109,7 @@ def answer(db: Connection, project: View, task: Row, given: Any, sent: Sent) -> 
         return {"event": number, "blocked": True, "violations": places}, None
     if found.get("choice") == "skip":
         return _skip(db, project, task, found, sent)
-    about = {"violations": against} if against else {}
+    about: dict[str, Any] = {"violations": against} if against else {}
     if task.gold is not None:
         about["right"] = agrees(task.gold, found)
     late = task.state == "expired"

@@ -64,7 +64,7 @@ def project_page(request: Request, project: int) -> Response:
     person = state.person(request, "admin")
     with state.database.reading() as session:
         view = load_project(session, project)
-        values = {
+        values: dict[str, Any] = {
             "project": view,
             "progress": figures.progress(session, project),
             "members": figures.people_of(session, project),

@@ -47,11 +47,11 @@ def _seen(db: Any, row: Any) -> dict[str, Any]:
 async def verdict(request: Request, project: int) -> Response:
     state = state_of(request)
     person, body = state.caller(request, "reviewer"), await json_body(request)
-    words = [str(body.get(name, "")) for name in ("token", "verdict")]
+    token, verdict = (str(body.get(name, "")) for name in ("token", "verdict"))
 
     def job(db: Any) -> None:
         reason = str(body.get("reason", ""))
-        decide(db, state.project(db, project), person.id, *words, body.get("answer"), reason)
+        decide(db, state.project(db, project), person.id, token, verdict, body.get("answer"), reason)
 
     await state.write(job)
     return JSONResponse({"done": True})

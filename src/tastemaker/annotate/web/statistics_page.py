@@ -47,7 +47,8 @@ def page(request: Request, project: int, part: int = 0) -> Response:
         progress = figures.progress(session, project)
     name = "figures.html" if part else "statistics.html"
     values = _found(state, project)
-    shown = {"agreement": agreement_rows(values), "plots": plots(values, hours), "number": charts.number}
+    shown: dict[str, Any] = {"agreement": agreement_rows(values), "plots": plots(values, hours)}
+    shown["number"] = charts.number
     return state.page(name, person, project=view, progress=progress, found=values, share=charts.share, **shown)
 
 
@@ -95,7 +96,7 @@ def _models(answer: Vote | Ranking) -> list[tuple[str, str]]:
     return [(image, str(h["model"])) for image, h in zip(images, hidden) if h.get("model")]
 
 
-def agreement_rows(found: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def agreement_rows(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """(what was judged, [(figure, value)]) for the figures that are known."""
     parts = {"Votes": found["votes"], "Rankings": found["rankings"]}
     parts |= {f"Marks: {scale}": row for scale, row in found["ratings"].items()}

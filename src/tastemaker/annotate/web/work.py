@@ -134,7 +134,9 @@ def words_of(project: View) -> dict[str, Any]:
     }
     known = ("preset", "question", "slots", "per_slot", "consistency")
     settings = asdict(project.settings)
-    scales = [{"name": name, "label": label, "anchors": dict(anchors)} for name, label, anchors in SCALES]
+    scales: list[dict[str, Any]] = [
+        {"name": name, "label": label, "anchors": {**anchors}} for name, label, anchors in SCALES
+    ]
     marks = [MARKS[0], MARKS[-1]]
     return (
         {k: settings[k] for k in known}
