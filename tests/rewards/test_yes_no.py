@@ -13,7 +13,7 @@ from tastemaker.rewards.endpoint import KEY, Endpoint
 from tastemaker.rewards.orm import load_orm
 from tastemaker.rewards.questions import OUTCOME as ORM
 from tastemaker.rewards.table import load_reward
-from tastemaker.rewards.vqa import VQA, YesNo, load_vqa, odds, probability
+from tastemaker.rewards.vqa import VQA, Vqa, load_vqa
 from tastemaker.rewards.yes_no import answer_log_prob, answers, log_odds, sequence_probability
 
 
@@ -45,9 +45,8 @@ def server():
         yield made
 
 
-def fast(server, name="vqa", **more):
-    endpoint = Endpoint.of(server.url, pause=0.01, **more).named()
-    return YesNo(endpoint, name, VQA, probability, (0.0, 1.0))
+def fast(server, **more):
+    return Vqa(Endpoint.of(server.url, pause=0.01, **more).named())
 
 
 def grey(*levels):
@@ -97,6 +96,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_nan(server):
     with pytest.warns(UserWarning, match="no answer for 4 of 5 pictures; the first: HTTP 500"):
         values = reward.score(grey(0.0, 0.3, 0.5, 0.7, 0.9), [Prompt("x")] * 5)
     assert values.isnan().tolist() == [True, False, True, True, True] and math.isclose(values[1], 0.9, rel_tol=1e-5)
+    assert sum(reward.unanswered.values()) == 4
     assert sorted(server.seen.values()) == [1, 1, 3, 3, 3]  # refusals and odd answers are not asked again
 
 
@@ -131,7 +131,3 @@ def test_what_would_meet_every_picture_is_one_sentence(server):
     for where in ("file:///etc/hosts", "localhost:8000"):
         with pytest.raises(TastemakerError, match="expected the URL of an endpoint"):
             load_reward(f"vqa:{where}")
-
-
-def test_the_two_forms():
-    assert math.isclose(probability(math.log(0.3), -1.0), 0.3) and odds(-1.0, -3.0) == 2.0

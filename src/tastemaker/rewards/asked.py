@@ -81,15 +81,19 @@ class Asked:
         columns = [self._odds(images, [questions.statement(q)] * len(images)) for q in questions_]
         return torch.stack(columns, 1).sigmoid() if columns else torch.empty(len(images), 0)
 
-    def _odds(self, images: Tensor, conversations: Sequence[Conversation]) -> Tensor:
+    def asked(self, images: Tensor, conversations: Sequence[Conversation]) -> Answers:
+        """Of every picture, with a warning where one has no answer; one that is not finite is not asked about."""
         sound = images.isfinite().flatten(1).all(1).cpu()
         rows = sound.nonzero()[:, 0]
-        odds = torch.full((len(images),), math.nan)
         found = self.answers(images[rows.to(images.device)], [conversations[i] for i in rows.tolist()])
-        odds[rows] = found.odds.float().cpu()
-        reasons = [*found.reasons, *(["the picture is not finite"] * int((~sound).sum()))]
+        yes, no = torch.full((2, len(images)), math.nan)
+        yes[rows], no[rows] = found.yes.float().cpu(), found.no.float().cpu()
+        reasons = (*found.reasons, *(["the picture is not finite"] * int((~sound).sum())))
         self.unanswered.update(reasons)
         if reasons:
             count = f"{len(reasons)} of {len(images)} pictures"
             warnings.warn(f"'{self.name}' got no answer for {count}; the first: {reasons[0]}", stacklevel=3)
-        return odds
+        return Answers(yes, no, reasons)
+
+    def _odds(self, images: Tensor, conversations: Sequence[Conversation]) -> Tensor:
+        return self.asked(images, conversations).odds
