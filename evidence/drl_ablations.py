@@ -37,13 +37,15 @@ SFT = OptimiserConfig(learning_rate=3e-4, warmup_steps=5)
 
 
 def sweep(lab: Lab) -> dict[str, dict[str, Any]]:
-    """Name -> the record of one run, for other values of lambda and R1, of a short run."""
-    wanted = {f"lambda-{strength:g}": (strength, R1) for strength in STRENGTHS}
-    wanted |= {f"r1-{weight:.0e}": (10.0, weight) for weight in WEIGHTS} | {"theory": PRESETS["theory"]}
+    """Name -> the record of one run, for other values of lambda and R1; all are short but for `whole` ones."""
+    short, whole = lab.scale.short, lab.scale.steps
+    wanted = {f"lambda-{strength:g}": (strength, R1, short) for strength in STRENGTHS}
+    wanted |= {f"r1-{weight:.0e}": (10.0, weight, short) for weight in WEIGHTS}
+    wanted |= {"theory": (*PRESETS["theory"], short), "lambda-30-whole": (30.0, R1, whole)}
 
-    def trained(name: str, strength: float, r1: float) -> dict[str, Any]:
-        lab.drl(name, lambda: lab.discriminator(r1, 0), strength, steps=lab.scale.short)
-        return {"lambda": strength, "r1": r1, **lab.about(lab.tuned(name))}
+    def trained(name: str, strength: float, r1: float, steps: int) -> dict[str, Any]:
+        lab.drl(name, lambda: lab.discriminator(r1, 0), strength, steps=steps)
+        return {"lambda": strength, "r1": r1, **lab.about(lab.tuned(name, scored=steps == whole))}
 
     return {name: lab.once(name, lambda name=name, how=how: trained(name, *how)) for name, how in wanted.items()}
 

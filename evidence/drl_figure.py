@@ -53,7 +53,7 @@ def backbones_panel(axis: Any, rows: Mapping[str, Any]) -> bool:
         bars(
             axis,
             {name: r[HELD_OUT]["ratio"] for name, r in row["beside"].items()},
-            "four small bases, held-out space",
+            "four small bases, λ = 1, held-out space",
         )
     return row is not None
 
