@@ -18,6 +18,7 @@ from tastemaker.picture_bytes import as_bytes
 from tastemaker.randomness import mix
 from tastemaker.records import Interval
 from tastemaker.sampling import sample_batches
+from tastemaker.workflows.configs import plain
 from tastemaker.world.dataset import clean_world, noisy_world
 
 from . import drl_gain
@@ -109,7 +110,7 @@ def matching(lab: Lab) -> dict[str, Any]:
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
     found = [ratio_row(lab, "scratch", from_scratch(lab)), ratio_row(lab, "sft_on_samples", taught(lab))]
-    found[0]["beside"]["sweep"] = {name: swept(lab, one) for name, one in sweep(lab).items()}
+    found[0]["beside"]["sweep"] = plain({name: swept(lab, one) for name, one in sweep(lab).items()})
     found[1]["beside"]["matching_loss"] = matching(lab)
     return found
 
