@@ -79,7 +79,9 @@ def fronts_panel(axis: Any, rows: Mapping[str, Any]) -> bool:
         for (kind, points), colour in zip(row["beside"]["points"].items(), (GREY, ORANGE)):
             found = sorted(points.values())
             axis.plot([p[0] for p in found], [p[1] for p in found], marker="o", color=colour)
-            axis.annotate(kind, found[-1], fontsize=8, color=colour, xytext=(4, 4), textcoords="offset points")
+            axis.annotate(
+                kind, found[-1], fontsize=8, color=colour, xytext=(-6, 8), textcoords="offset points", ha="right"
+            )
         axis.set_xlabel("raters' utility", fontsize=8)
         axis.set_ylabel("minus the distance above its floor", fontsize=8)
         axis.set_title("a preference, alone and after DRL", fontsize=9)
