@@ -68,7 +68,7 @@ def taught(lab: Lab) -> dict[str, Any]:
 
     def draw() -> dict[str, torch.Tensor]:
         seeds = [mix(WORLD, 2, k) for k in range(len(prompts))]
-        parts = sample_batches(teacher(lab), prompts, seeds, guidance=1.0, batch=32)
+        parts = sample_batches(drl_gain.teacher(lab), prompts, seeds, guidance=1.0, batch=32)
         return {"images": torch.cat([as_bytes(part).cpu() for part in parts])}
 
     def trained() -> dict[str, Any]:
@@ -85,11 +85,6 @@ def taught(lab: Lab) -> dict[str, Any]:
     return lab.once("sft", trained)
 
 
-def teacher(lab: Lab) -> Any:
-    """tiny-flow after the first seed's run of the headline's preset."""
-    return training.tuned(generator(), lab.cache / drl_gain.train(lab, 0))
-
-
 def matching(lab: Lab) -> dict[str, Any]:
     """The flow's own loss on held-out pictures with true captions, tuned minus base, on the same draws."""
     kinds = {"clean": clean_world(WORLD + 3), "as pretrained on": noisy_world(WORLD + 3, wrong_captions=0.0)}
@@ -99,7 +94,8 @@ def matching(lab: Lab) -> dict[str, Any]:
         for kind, world in kinds.items():
             pictures, prompts = zip(*(world[k] for k in range(min(MATCHED, lab.count))))
             base, tuned = (
-                training.matching_loss(made, torch.stack(pictures), prompts) for made in (generator(), teacher(lab))
+                training.matching_loss(made, torch.stack(pictures), prompts)
+                for made in (generator(), drl_gain.teacher(lab))
             )
             texts = [prompt.text for prompt in prompts]
             found[kind] = {"base": float(base.mean()), "change": asdict(paired_difference(tuned, base, texts))}

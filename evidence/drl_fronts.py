@@ -18,7 +18,6 @@ from tastemaker import load_reward
 from tastemaker.evaluation.pareto import dominated_areas, nadir
 
 from . import drl_gain
-from .drl_ablations import teacher
 from .drl_distance import interval, ratio_interval
 from .drl_lab import COMMAND, Lab, figure
 from .drl_pictures import HELD_OUT
@@ -42,7 +41,7 @@ def run(lab: Lab) -> tuple[dict[str, Record], dict[str, Record]]:
 
 
 def trained(lab: Lab, name: str, start: str, strength: float) -> dict[str, Any]:
-    begun = (lambda: teacher(lab)) if start == "drl" else None
+    begun = (lambda: drl_gain.teacher(lab)) if start == "drl" else None
     lab.drl(name, lambda: load_reward("preference"), strength, start=begun, steps=lab.scale.short)
     return {"lambda": strength, "start": start, **lab.about(lab.tuned(name, scored=True))}
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tastemaker.records import Interval
 from tastemaker.world.raters import Taste, choice_probabilities
 
+from . import drl_training as training
 from .drl_distance import interval, log_ratio, ratio_interval
-from .drl_lab import COMMAND, PRESETS, Lab, figure
+from .drl_lab import COMMAND, PRESETS, Lab, figure, generator
 from .drl_pictures import HELD_OUT, TRAINED, Drawn
 from .rows import row
 
@@ -43,6 +44,11 @@ def train(lab: Lab, seed: int) -> str:
     strength, r1 = PRESETS[PRESET]
     lab.drl(f"{PRESET}-{seed}", lambda: lab.discriminator(r1, seed), strength, seed)
     return f"{PRESET}-{seed}"
+
+
+def teacher(lab: Lab) -> Any:
+    """tiny-flow after the first seed's run of the preset."""
+    return training.tuned(generator(), lab.cache / train(lab, 0))
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:

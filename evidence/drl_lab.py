@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,12 +24,12 @@ from tastemaker.protocols import Plan, Reward
 from tastemaker.records import Prompt
 from tastemaker.rewards.discriminator import Discriminator
 from tastemaker.workflows.configs import plain
-from tastemaker.workflows.files import finite, write_json
 from tastemaker.world.dataset import clean_world
 
 from . import drl_training as training
 from .drl_distance import Reference, beside_of, figures_of, left_out
 from .drl_pictures import REAL, SPACES, TRAINED, Drawn, clean_drawings, compared, drawn, trained_on
+from .records import recorded
 
 NAME = "drl"
 COMMAND = "python -m evidence.drl"
@@ -184,15 +182,9 @@ class Lab:
     # records
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The record of a finished run of this scale, or made now and written, with its seconds."""
-        path, scale = self.partial / f"{NAME}-{name}.json", plain(replace(self.scale, seeds=()))
-        if path.is_file() and (found := json.loads(path.read_text()))["scale"] == scale:
-            return found
-        began = time.time()
-        made = finite(plain({"run": name, "scale": scale, **make()}))
-        write_json(path, {**made, "seconds": round(time.time() - began)})
-        print(f"{name}: {time.time() - began:.0f} s", flush=True)
-        return json.loads(path.read_text())
+        """The record of a finished run of this scale, or made now."""
+        told = {"scale": plain(replace(self.scale, seeds=()))}
+        return recorded(self.partial / f"{NAME}-{name}.json", name, told, make)
 
     @cached_property
     def sets(self) -> list[NDArray]:

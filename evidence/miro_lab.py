@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -47,6 +46,7 @@ from tastemaker.world.dataset import noisy_world
 from tastemaker.world.grammar import evaluation_prompts, vocabulary
 
 from .miro_judges import REWARDS, judges
+from .simulated_pool import stored
 
 COMMAND = "python -m evidence.miro"
 WORLD = 51_000  # seed of the pictures
@@ -202,10 +202,7 @@ class Lab:
         """The record of a finished run of this scale, or made now and written."""
         path = self.partial / f"miro-{name}.safetensors"
         told = {"scale": json.dumps(plain(replace(self.scale, seeds=(), compile=False)), sort_keys=True)}
-        if not path.is_file() or metadata(path) != told:
-            save_file({key: value.contiguous() for key, value in make().items()}, path.with_suffix(".part"), told)
-            path.with_suffix(".part").rename(path)
-        return load_file(path)
+        return stored(path, make, told)
 
     def looked(
         self, records: Iterable[StepRecord], generator: TinyFlow, state: TrainingState, folder: Path
@@ -251,11 +248,6 @@ class Lab:
     def finales(self, kind: str, seeds: Sequence[int] | None = None) -> list[dict[str, Tensor]]:
         """Of every seed's run, trained now if it is not."""
         return [self.measured(kind, seed) for seed in (self.scale.seeds if seeds is None else seeds)]
-
-
-def metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as file:
-        return file.metadata()
 
 
 def seen(generator: Any, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Iterator[tuple[Tensor, list[Prompt]]]:

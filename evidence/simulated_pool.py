@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -121,13 +122,21 @@ def chunk(first: int) -> dict[str, Tensor]:
     return {"pictures": images.unflatten(0, (-1, EACH)), "worth": worth.double().view(-1, EACH)}
 
 
-def stored(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in the file, or made now and written whole."""
+def stored(
+    path: Path, make: Callable[[], dict[str, Tensor]], told: dict[str, str] | None = None
+) -> dict[str, Tensor]:
+    """The tensors in the file, or made now and written whole. told: the file is made again where it was written with
+    another; None: any is good."""
     file = path.with_suffix(".safetensors")
-    if not file.is_file():
-        save_file({name: value.contiguous() for name, value in make().items()}, path.with_suffix(".part"))
+    if not file.is_file() or (told is not None and metadata(file) != told):
+        save_file({name: value.contiguous() for name, value in make().items()}, path.with_suffix(".part"), told)
         path.with_suffix(".part").rename(file)
     return load_file(file)
+
+
+def metadata(file: Path) -> dict[str, str] | None:
+    with safe_open(file, "pt") as opened:
+        return opened.metadata()
 
 
 def expected_accuracy(scores: Tensor, chances: Tensor) -> np.ndarray:

@@ -6,10 +6,8 @@ nobody else asks: labels come from `detector-a`. Letters: S seeds, P prompts, N 
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,11 +34,12 @@ from tastemaker.records import Prompt
 from tastemaker.rewards.table import load_rewards
 from tastemaker.weights import shipped
 from tastemaker.workflows.configs import plain
-from tastemaker.workflows.files import finite, write_json
 from tastemaker.workflows.load import load_generator
 from tastemaker.workflows.versions import weight_hash
 from tastemaker.world.check import LABELS, WorldCheck
 from tastemaker.world.grammar import evaluation_prompts, even_prompts, vocabulary
+
+from .records import recorded
 
 NAME = "verification"
 COMMAND = "python -m evidence.verification"
@@ -180,15 +179,9 @@ class Lab:
     # records
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The record of a finished run of this model and scale, or made now and written, with its seconds."""
-        path, told = self.partial / f"{NAME}-{name}.json", {"model": self.weights, "scale": self.told_scale}
-        if path.is_file() and (found := json.loads(path.read_text())).items() >= told.items():
-            return found
-        began = time.time()
-        made = finite(plain({"run": name, **told, **make()}))
-        write_json(path, {**made, "seconds": round(time.time() - began)})
-        print(f"{name}: {time.time() - began:.0f} s", flush=True)
-        return json.loads(path.read_text())
+        """The record of a finished run of this model and scale, or made now."""
+        told = {"model": self.weights, "scale": self.told_scale}
+        return recorded(self.partial / f"{NAME}-{name}.json", name, told, make)
 
 
 def fresh() -> TinyMasked:

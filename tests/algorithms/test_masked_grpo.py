@@ -8,12 +8,13 @@ from torch import nn
 
 from tastemaker.algorithms.groups import GroupConfig
 from tastemaker.algorithms.kept import Kept
-from tastemaker.algorithms.masked_grpo import Config, Revealed, objective, token_kl, token_log_prob, train
+from tastemaker.algorithms.masked_grpo import Config, Revealed, objective, token_kl, train
 from tastemaker.algorithms.optimise import OptimiserConfig, begin
 from tastemaker.generators.masked import MaskedGenerator
 from tastemaker.generators.unmasking import linear_times, random_order, raster
 from tastemaker.protocols import Condition, Plan
 from tastemaker.records import Prompt, Provenance
+from tastemaker.token_probability import token_log_prob
 
 PROMPTS = [Prompt("a photo of a cat"), Prompt("a photo of two dogs")]
 

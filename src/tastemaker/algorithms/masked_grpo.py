@@ -29,6 +29,7 @@ from ..protocols import Condition, Plan, Reward
 from ..randomness import mix
 from ..ranks import gather, own
 from ..records import Prompt, StepRecord
+from ..token_probability import token_log_prob
 from .adjoint_buffer import trajectory
 from .advantages import mean_free, surrogate
 from .anchor import captioned_data
@@ -66,12 +67,6 @@ class Config(TuningConfig):
         super().__post_init__()
         expect(self.strength > 0 and self.clip > 0, "strength and clip above 0", f"{self.strength}, {self.clip}")
         expect(0 < self.trained_share <= 1, "trained_share in (0, 1]", self.trained_share)
-
-
-def token_log_prob(logits: Tensor, tokens: Tensor) -> Tensor:
-    """log softmax at the tokens, (B, N, V), (B, N) -> (B, N) in nats; at one that is not known a number that nobody
-    reads."""
-    return logits.log_softmax(-1).gather(2, tokens.clamp_min(0)[..., None])[..., 0]
 
 
 def token_kl(logits: Tensor, logits_ref: Tensor) -> Tensor:

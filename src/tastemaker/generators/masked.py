@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..errors import NotDifferentiable, TastemakerError
 from ..protocols import Codec, Condition, Draw, Plan, State
 from ..randomness import stream
+from ..token_probability import token_log_prob
 from .guidance import guided, negative_of
 from .unmasking import FACTORISED, MASK, Step, confidence, cosine_times, require_masked_plan, staying
 
@@ -31,12 +32,6 @@ NO_GRADIENT = (
     "masked-token generator: a drawn token has no gradient; use `train masked-grpo`, `train dpo`, `train raft` "
     "or `search best-of-n`"
 )
-
-
-def token_log_prob(logits: Tensor, tokens: Tensor) -> Tensor:
-    """log softmax at the tokens, (B, N, V), (B, N) -> (B, N) in nats, float32. A token below 0 counts as code 0."""
-    scores = logits.float()
-    return scores.gather(2, tokens.clamp_min(0)[..., None])[..., 0] - scores.logsumexp(-1)
 
 
 def masked_log_prob(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:

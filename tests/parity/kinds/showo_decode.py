@@ -11,10 +11,11 @@ from comparison import Comparison, close, equal
 from torch import Tensor, nn
 
 from tastemaker.algorithms.tokenizer import bit_entropy, commitment, mean_entropy
-from tastemaker.generators.masked import MaskedGenerator, token_log_prob
+from tastemaker.generators.masked import MaskedGenerator
 from tastemaker.generators.unmasking import MASK, Step, released_temperatures, show_o, staying, times_of
 from tastemaker.generators.vq import bits_of, codes_of, signs_of_latent
 from tastemaker.protocols import Condition, Plan
+from tastemaker.token_probability import token_log_prob
 
 SMALL = 1e-20
 
