@@ -64,14 +64,14 @@ class Scale:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     pictures: int = 12_000
-    steps: int = 1500
-    batch_size: int = 64
-    width: int = 128
+    steps: int = 1600
+    batch_size: int = 32
+    width: int = 96
     depth: int = 4
     looks: int = 8
     per_task: int = 16
     each: int = 4
-    searched: int = 8
+    searched: int = 6
     few: int = 8
     most: int = 128
     compile: bool = best_device().type == "cpu"

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tastemaker.allocator import keep_freed_memory
+
 from .miro_judges import REWARDS
 from .miro_lab import QUICK, Lab
 from .parts import RESULTS
@@ -55,6 +57,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=Path("runs/miro"), help="as of evidence.miro")
     parser.add_argument("--only", help="KIND:SEED, one run in this process")
     given = parser.parse_args()
+    keep_freed_memory()
     lab = lab_of(given.cache, given.quick)
     if given.only:
         kind, _, seed = given.only.rpartition(":")

@@ -8,6 +8,7 @@ from tastemaker.errors import TastemakerError, UnknownName
 from tastemaker.generators.flow import uniform_times
 from tastemaker.generators.reward_targets import (
     balanced_seen,
+    good_seen,
     nearest_seen,
     poorest_seen,
     target_vector,
@@ -127,6 +128,16 @@ def test_feasible_targets_are_those_of_a_picture():
     assert balanced_seen(SEEN).tolist() == [0.5, 1.0] and poorest_seen(SEEN).tolist() == [0.0, 0.25]
     with pytest.raises(TastemakerError, match="none of 1 training pictures"):
         balanced_seen(SEEN[4:])
+
+
+def test_a_model_asks_by_itself_for_the_mean_of_good_pictures():
+    assert good_seen(SEEN, 0.25).tolist() == balanced_seen(SEEN).tolist()
+    assert good_seen(SEEN, 0.5).tolist() == [0.625, 0.75]  # of the two whose lowest level is 0.5
+    assert good_seen(SEEN, 1.0).tolist() == [0.5625, 0.4375]
+    miro = tiny_miro()
+    assert miro.positive.tolist() == miro.scale.snapped(good_seen(miro.scale.seen)).tolist()
+    with pytest.raises(TastemakerError, match="none of 1 training pictures"):
+        good_seen(SEEN[4:])
 
 
 def test_bad_targets_are_named():

@@ -6,6 +6,7 @@ paper's equation the other branch has the same caption; its release empties it. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -85,6 +86,17 @@ def balanced_seen(seen: Tensor) -> Tensor:
     """(R,): the levels of the picture whose lowest level is highest, of equals the one with the highest sum."""
     known = _whole(seen)
     return known[(known.amin(1) + 1e-3 * known.mean(1)).argmax()]
+
+
+def good_seen(seen: Tensor, share: float = 0.1) -> Tensor:
+    """(R,): the mean levels of those pictures, a `share` of all, whose lowest level is highest.
+
+    They are high, and near many pictures; the one best picture is near few, and asking for its levels costs whatever
+    was not asked for (docs/miro.md has figures). Raises TastemakerError where no row is whole.
+    """
+    known = _whole(seen)
+    best = (known.amin(1) + 1e-3 * known.mean(1)).topk(math.ceil(share * len(known))).indices
+    return known[best].mean(0)
 
 
 def poorest_seen(seen: Tensor) -> Tensor:

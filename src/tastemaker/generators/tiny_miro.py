@@ -19,7 +19,7 @@ from ..protocols import Condition, Plan
 from ..weights import fill, load_weights, save_weights, shape_of
 from .networks import NetworkConfig
 from .paths import x1_to_velocity
-from .reward_targets import balanced_seen, poorest_seen, with_null_condition
+from .reward_targets import good_seen, poorest_seen, with_null_condition
 from .reward_tokens import RewardedNetwork, rewarded
 from .tiny_flow import TinyFlow
 from .told import Scale, ToldRewards
@@ -37,7 +37,7 @@ class TinyMiro(ToldRewards, TinyFlow):
         super().__init__(network, vocabulary, plan)
         self.scale, self.guidance = scale, GUIDANCE
         whole = (~scale.seen.isnan().any(1)).any()  # else the ends of every level
-        self.positive = balanced_seen(scale.seen) if whole else torch.ones(len(scale.rewards))
+        self.positive = scale.snapped(good_seen(scale.seen)) if whole else torch.ones(len(scale.rewards))
         self.negative = poorest_seen(scale.seen) if whole else torch.zeros(len(scale.rewards))
         self.ask = with_null_condition
 
