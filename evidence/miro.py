@@ -7,9 +7,10 @@ the baseline have three seeds; runs told one reward, filtered, weighted or with 
 `targets` and `tuned`, have one and are exploratory. What no run is told: the world's own check, what simulated raters
 think, and diversity in EfficientNet-lite0's space.
 
-curves     rewards over training, the steps to the baseline's end, the end itself beside one reward alone, hard
-           filtering, a reward-weighted loss and the baseline; GenEval's tasks by the world's check, also with half
-           synthetic captions
+curves     rewards over training, the steps to the baseline's end, the end itself beside one reward alone and the
+           baseline; GenEval's tasks by the world's check; diversity
+others     hard filtering and a reward-weighted loss beside the baseline; MIRO and the baseline with half synthetic
+           captions
 selection  best-of-N of MIRO and the baseline
 targets    each reward's target from 0 to 1; a front of targets
 tuned      the baseline tuned on one reward by ReFL, and by DPO, all with equal compute
@@ -29,6 +30,7 @@ from .parts import run_parts
 NAME = "miro"
 PARTS = {
     "curves": miro_curves.rows,
+    "others": miro_curves.other_rows,
     "selection": miro_selection.rows,
     "targets": miro_targets.rows,
     "tuned": miro_tuned.rows,

@@ -1,5 +1,5 @@
-"""miro.py, first part: MIRO beside the baseline, one reward alone, hard filtering and a reward-weighted loss, at
-equal training.
+"""miro.py, first and second part: MIRO beside the baseline, one reward alone, hard filtering and a reward-weighted
+loss, at equal training.
 
 Speed-up is the paper's: the steps of the whole baseline run over the steps after which MIRO, asked for high levels,
 has the value that the baseline ends with, interpolated between looks. It mixes how fast is learned with the shift of
@@ -31,9 +31,13 @@ TARGET = {"speedup_min": 3.5, "speedup_max": 19.0, "geneval_delta": 0.10, "rewar
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
-    one = lab.seeds_of_ablations
     found = [*speed_rows(lab), geneval_row(lab, "geneval_delta", "miro", target=TARGET["geneval_delta"], paper=0.046)]
-    found += [*reward_rows(lab), delta_row(lab, "held_out_delta_raters", "miro", RATERS), *diversity_rows(lab)]
+    return [*found, *reward_rows(lab), delta_row(lab, "held_out_delta_raters", "miro", RATERS), *diversity_rows(lab)]
+
+
+def other_rows(lab: Lab) -> list[dict[str, Any]]:
+    """Of hard filtering, of a reward-weighted loss, and of half synthetic captions for both; one seed."""
+    one, found = lab.seeds_of_ablations, []
     for kind, name in (("filtered", "filtering"), ("weighted", "weighting")):
         found += [delta_row(lab, f"{name}_delta_{judge}", kind, judge, one) for judge in (*REWARDS, RATERS)]
         found.append(geneval_row(lab, f"{name}_delta_{CHECK}", kind, seeds=one))

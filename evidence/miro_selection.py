@@ -1,4 +1,4 @@
-"""miro.py, second part: best-of-N. MIRO's best of 8 beside the baseline's best of 128, each by the reward that is
+"""miro.py, third part: best-of-N. MIRO's best of 8 beside the baseline's best of 128, each by the reward that is
 reported, and the curves of both. Letters: P prompts, n pictures of each, J judges.
 """
 

@@ -1,4 +1,4 @@
-"""miro.py, third part, exploratory, one seed: what is asked for and what is drawn. One reward's target goes from 0 to
+"""miro.py, fourth part, exploratory, one seed: what is asked for and what is drawn. One reward's target goes from 0 to
 1 while the others keep the model's own; and a front of targets, searched on some prompts and measured on others.
 """
 

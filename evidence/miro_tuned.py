@@ -1,4 +1,4 @@
-"""miro.py, fourth part, exploratory, one seed: the paper's own contrast. The baseline is trained for nine tenths of
+"""miro.py, fifth part, exploratory, one seed: the paper's own contrast. The baseline is trained for nine tenths of
 its steps and then tuned on one reward, by ReFL or by DPO on pairs of its own pictures, with what the last tenth would
 have cost: all have had as much compute as MIRO's whole run. All judges, GenEval's tasks by the world's check, and
 diversity are compared; beside each row stands what the tuning gained over the whole baseline run.
