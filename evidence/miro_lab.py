@@ -101,7 +101,8 @@ class Lab:
 
     @property
     def seeds_of_ablations(self) -> tuple[int, ...]:
-        return self.scale.seeds[:1]
+        """The same, whichever seeds are run now."""
+        return Scale.seeds[:1]
 
     @cached_property
     def judges(self) -> list[Reward]:

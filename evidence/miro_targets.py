@@ -1,5 +1,5 @@
-"""miro.py, fourth part, exploratory, one seed: what is asked for and what is drawn. One reward's target goes from 0 to
-1 while the others keep the model's own; and a front of targets, searched on some prompts and measured on others.
+"""miro.py, fourth part, exploratory, one seed: what is asked for and what is drawn. One reward's target goes from 0
+to 1 while the others keep the model's own; and a front of targets, searched on some prompts and measured on others.
 """
 
 from __future__ import annotations

@@ -47,21 +47,25 @@ CURVES = (("base", "orm_zero_shot"), ("base", "orm"), ("base", "parm"), ("it_dpo
 
 
 def run_all(lab: Lab, seed: int) -> None:
-    for search in SEARCHES.values():
-        for n in lab.scale.counts:
+    one = seed in lab.seeds_of_ablations
+    for name, search in SEARCHES.items():
+        for n in lab.scale.counts if one or name != "halving" else ():
             search(lab, n, seed)
     for name, _ in CURVES:
         pool(lab, name, seed)
-    if seed in lab.seeds_of_ablations:
+    if one:
         for name in PARTS:
             part_of(lab, name, seed)
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
     over_seeds(lab, run_all)
-    spent = {name: Spending(lab, search) for name, search in SEARCHES.items()}
-    found = [ratio_row(lab, name, spent) for name in ("parm", "halving")]
-    found += [pruning_row(lab, spent), *(part_row(lab, name) for name in PARTS)]
+    found, cut = [], []
+    for name, seeds in (("parm", lab.scale.seeds), ("halving", lab.seeds_of_ablations)):
+        ours, theirs = (Spending(lab, SEARCHES[one], seeds) for one in (name, "orm"))
+        found.append(ratio_row(lab, name, ours, theirs))
+        cut += [one for of_n in ours.records for one in of_n]
+    found += [pruning_row(lab, cut), *(part_row(lab, name) for name in PARTS)]
     found += [curve_row(lab, name, judge) for name, judge in CURVES]
     return [*found, *verification_similarity.rows(lab)]
 
@@ -69,16 +73,17 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
 class Spending:
     """Score and compute of one search at every N of the curves."""
 
-    def __init__(self, lab: Lab, search: Search):
-        self.lab, self.counts = lab, lab.scale.counts
-        self.records = [[search(lab, n, seed) for seed in lab.scale.seeds] for n in self.counts]
+    def __init__(self, lab: Lab, search: Search, seeds: Sequence[int]):
+        self.lab, self.seeds, self.counts = lab, seeds, lab.scale.counts
+        self.prompts = lab.prompts * len(seeds)
+        self.records = [[search(lab, n, seed) for seed in seeds] for n in self.counts]
         self.right = [right(one, "kept") for one in self.records]  # (S P,) each
         pictures = len(lab.prompts)
         self.flops = [flops_per_picture(one, pictures) for one in self.records]
         self.seconds = [seconds_per_picture(one, pictures) for one in self.records]
 
     def as_dict(self) -> dict[str, Any]:
-        scores = [geneval(self.lab.every_prompt, values).overall for values in self.right]
+        scores = [geneval(self.prompts, values).overall for values in self.right]
         costs = [cost_of(one, len(self.lab.prompts)) for one in self.records]
         columns = {"score": scores, "gflops": [v / 1e9 for v in self.flops], "seconds": self.seconds, "cost": costs}
         return {name: dict(zip(map(str, self.counts), values)) for name, values in columns.items()}
@@ -95,9 +100,9 @@ def needed(costs: Sequence[float], scores: Sequence[float], level: float) -> flo
     return float("inf")
 
 
-def ratio_interval(lab: Lab, ours: Spending, theirs: Spending, place: int, costs: str) -> Interval:
+def ratio_interval(ours: Spending, theirs: Spending, place: int, costs: str) -> Interval:
     """Of `needed` over what theirs costs at its N number `place`; prompts are resampled, the same for both."""
-    tasks, groups = task_codes(lab.every_prompt)
+    tasks, groups = task_codes(ours.prompts)
     mine, known = getattr(ours, costs), getattr(theirs, costs)[place]
 
     def ratios(rows: NDArray, which: NDArray, count: int) -> list[float]:
@@ -119,25 +124,23 @@ def task_means(values: NDArray, tasks: NDArray, rows: NDArray, which: NDArray, c
     return (sums / sizes.clip(1)).sum(1) / (sizes > 0).sum(1)
 
 
-def ratio_row(lab: Lab, name: str, spent: dict[str, Spending]) -> dict[str, Any]:
+def ratio_row(lab: Lab, name: str, ours: Spending, theirs: Spending) -> dict[str, Any]:
     """Against the ORM at the most candidates; beside, at fewer, and in seconds."""
-    ours, theirs = spent[name], spent["orm"]
     last = len(theirs.counts) - 1
-    value = ratio_interval(lab, ours, theirs, last, "flops")
+    value = ratio_interval(ours, theirs, last, "flops")
     beside = {
-        "seconds": ratio_interval(lab, ours, theirs, last, "seconds"),
-        "at": {str(n): ratio_interval(lab, ours, theirs, k, "flops") for k, n in enumerate(theirs.counts[:-1])},
+        "seconds": ratio_interval(ours, theirs, last, "seconds"),
+        "at": {str(n): ratio_interval(ours, theirs, k, "flops") for k, n in enumerate(theirs.counts[:-1])},
         "curves": {"orm": theirs.as_dict(), name: ours.as_dict()},
     }
     claimed = name == "parm"
     return row(
-        f"{name}_compute_ratio", value, [], lab.scale.seeds, COMMAND, 0.5 if claimed else None, beside, unit="ratio"
+        f"{name}_compute_ratio", value, [], ours.seeds, COMMAND, 0.5 if claimed else None, beside, unit="ratio"
     )
 
 
-def pruning_row(lab: Lab, spent: dict[str, Spending]) -> dict[str, Any]:
+def pruning_row(lab: Lab, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Network evaluations of paths after they were cut off: the ledger counts them where the network is called."""
-    records = [one for name in ("parm", "halving") for of_n in spent[name].records for one in of_n]
     cut = require_none_after_pruning(records)
     paths = sum(one["ledger"]["paths"] for one in records)
     beside = {"paths": paths, "cut_off": cut}

@@ -58,8 +58,8 @@ class Scale:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     per_task: int = 12
-    counts: tuple[int, ...] = (1, 2, 4, 8, 12, 20)
-    sampling_steps: int | None = None
+    counts: tuple[int, ...] = (1, 4, 10, 20)
+    sampling_steps: int | None = 8
     gpu_batch: int = 640
     batch: int = 64
     judged: int = 240
@@ -97,7 +97,8 @@ class Lab:
 
     @property
     def seeds_of_ablations(self) -> tuple[int, ...]:
-        return self.scale.seeds[:1]
+        """The same, whichever seeds are run now."""
+        return Scale.seeds[:1]
 
     @property
     def stands_in(self) -> bool:
