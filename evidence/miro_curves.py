@@ -3,9 +3,9 @@ loss, at equal training.
 
 Speed-up is the paper's: the steps of the whole baseline run over the steps after which MIRO, asked for high levels,
 has the value that the baseline ends with, interpolated between looks. It mixes how fast is learned with the shift of
-what is drawn; so the same generator with nothing asked stands beside it, guided as the baseline is: that is like for
-like. Runs that are told one reward, filtered or weighted have one seed. Letters: S seeds, T looks, P prompts, K
-pictures of a prompt at the end, J judges.
+what is drawn; so the same generator with nothing asked stands beside it, against a baseline that is guided by 2 as it
+is: that is like for like. Runs that are told one reward, filtered or weighted have one seed. Letters: S seeds, T
+looks, P prompts, K pictures of a prompt at the end, J judges.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def looks(lab: Lab, kind: str, seeds: Sequence[int], name: str = "looks") -> NDA
     return np.stack([one[name].numpy() for one in lab.finales(kind, seeds)])
 
 
+def ends(lab: Lab) -> NDArray:
+    """(S, P, J): where the baseline ends, guided as MIRO is."""
+    return np.stack([one["end"].numpy() for one in lab.finales("baseline")])
+
+
 def crossing(steps: NDArray, curve: NDArray, level: float) -> float:
     """The step at which the curve (T,) first has the level, linear between looks; inf where it never has it. Before
     the first look it is not known better than that look."""
@@ -61,21 +66,20 @@ def crossing(steps: NDArray, curve: NDArray, level: float) -> float:
     return float("inf")
 
 
-def speedup(steps: NDArray, baseline: NDArray, other: NDArray) -> float:
-    """baseline, other (T,); 0 where the other never gets there."""
-    return float(steps[-1]) / crossing(steps, other, float(baseline[-1]))
+def speedup(steps: NDArray, level: float, other: NDArray) -> float:
+    """level: the baseline's end; other (T,); 0 where that never gets there."""
+    return float(steps[-1]) / crossing(steps, other, level)
 
 
-def speed_interval(steps: NDArray, baseline: NDArray, other: NDArray) -> Interval:
-    """baseline, other (S, T, P): of the mean over seeds; prompts are resampled, the same for both."""
-    base, ours = baseline.mean(0), other.mean(0)  # (T, P)
+def speed_interval(steps: NDArray, end: NDArray, other: NDArray) -> Interval:
+    """Of the mean over seeds; end (S, P) of the baseline, other (S, T, P). Resamples prompts, the same for both."""
+    base, ours = end.mean(0), other.mean(0)  # (P,), (T, P)
 
     def statistic(picked: NDArray, which: NDArray, count: int) -> NDArray:
-        return np.array(
-            [speedup(steps, *(c[:, picked[which == k]].mean(1) for c in (base, ours))) for k in range(count)]
-        )
+        rows = [picked[which == k] for k in range(count)]
+        return np.array([speedup(steps, float(base[one].mean()), ours[:, one].mean(1)) for one in rows])
 
-    return bootstrap(statistic, np.arange(base.shape[1]))
+    return bootstrap(statistic, np.arange(len(base)))
 
 
 def speed_rows(lab: Lab) -> list[dict[str, Any]]:
@@ -83,23 +87,25 @@ def speed_rows(lab: Lab) -> list[dict[str, Any]]:
     steps, seeds, one = np.array(lab.look_steps(), np.float64), lab.scale.seeds, lab.seeds_of_ablations
     found = {kind: looks(lab, kind, seeds) for kind in ("baseline", "miro")}
     found |= {"unasked": looks(lab, "miro", seeds, "unasked"), **{kind: looks(lab, kind, one) for kind in REWARDS}}
+    found["end"] = ends(lab)[:, None]
     made = {name: speed_row(lab, steps, found, name) for name in JUDGED}
     ordered = sorted((made[name] for name in REWARDS), key=lambda one: one["value"])
-    ends = [(ordered[0], "speedup_min", 3.5), (ordered[-1], "speedup_max", 19.0)]
-    return [{**one, "claim": c, "target": TARGET[c], "paper": p} for one, c, p in ends] + list(made.values())
+    claims = [(ordered[0], "speedup_min", 3.5), (ordered[-1], "speedup_max", 19.0)]
+    return [{**one, "claim": c, "target": TARGET[c], "paper": p} for one, c, p in claims] + list(made.values())
 
 
 def speed_row(lab: Lab, steps: NDArray, found: Mapping[str, NDArray], name: str) -> dict[str, Any]:
-    """found: kind -> (S, T, P, J). Beside it MIRO with nothing asked, which is like for like, the run that was told
-    this reward alone, and all curves."""
+    """found: kind -> (S, T, P, J). Beside it MIRO with nothing asked against the baseline's own last look, which is
+    like for like, the run that was told this reward alone, and all curves."""
     of = {kind: values[..., column(name)] for kind, values in found.items()}  # (S, T, P)
-    baseline = of["baseline"]
-    each = [speedup(steps, b.mean(1), o.mean(1)) for b, o in zip(baseline, of["miro"])]
-    beside: dict[str, Any] = {"nothing_asked": speed_interval(steps, baseline, of["unasked"])}
+    end = of.pop("end")[:, 0]  # (S, P)
+    each = [speedup(steps, float(e.mean()), o.mean(1)) for e, o in zip(end, of["miro"])]
+    beside: dict[str, Any] = {"nothing_asked": speed_interval(steps, of["baseline"][:, -1], of["unasked"])}
     if name in REWARDS:
-        beside["alone"] = speed_interval(steps, baseline[: len(of[name])], of[name])
+        beside["alone"] = speed_interval(steps, end[: len(of[name])], of[name])
     beside["curves"] = {"steps": steps.tolist(), **{kind: one.mean((0, 2)).tolist() for kind, one in of.items()}}
-    value = speed_interval(steps, baseline, of["miro"])
+    beside["end"] = float(end.mean())
+    value = speed_interval(steps, end, of["miro"])
     return row(f"speedup_{name}", value, each, lab.scale.seeds, COMMAND, None, beside, PAPER.get(name), "x")
 
 

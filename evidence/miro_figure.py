@@ -15,7 +15,7 @@ from .miro_judges import JUDGED, REWARDS
 
 BLUE, ORANGE, YELLOW, GREEN, GREY = "#4c78a8", "#f58518", "#eeca3b", "#54a24b", "#9d9d9d"
 COLOURS = {"baseline": BLUE, "miro": ORANGE, "unasked": YELLOW}
-LABELS = {"baseline": "baseline", "miro": "MIRO, asked", "unasked": "MIRO, nothing asked"}
+LABELS = {"baseline": "baseline, g = 2", "miro": "MIRO, asked, g = 3", "unasked": "MIRO, nothing asked, g = 2"}
 
 
 def draw_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -44,7 +44,7 @@ def over_steps(axis: Any, beside: Mapping[str, Any], name: str) -> None:
         axis.plot(curves["steps"], curves[kind], **own)
     for kind, label in LABELS.items():
         axis.plot(curves["steps"], curves[kind], marker=".", color=COLOURS[kind], label=label)
-    axis.axhline(curves["baseline"][-1], color=BLUE, lw=0.8, ls=":")
+    axis.axhline(beside["end"], color=BLUE, lw=0.8, ls=":", label="baseline's end, g = 3")
     axis.set(xscale="log", xlabel="step")
     axis.legend(fontsize=6)
 

@@ -1,8 +1,10 @@
 """What the parts of miro.py share: the scored pictures, the runs from nothing with looks on the way, what they draw.
 
 Every run sees the same pictures of the noisy world in 64 x 64, scored once; its flow draws 32 x 32 behind tiny-flow's
-decoder, which is not trained. Runs of one seed begin with the same weights and see the same batches. Letters:
-P prompts, K pictures of a prompt, J judges, T looks, V kinds of captions, N pictures, R rewards.
+decoder, which is not trained. Runs of one seed begin with the same weights and see the same batches. What is compared
+is guided equally: with MIRO's g = 3 at the end, and with tiny-flow's own g = 2 on the way, where the baseline stands
+beside MIRO with nothing asked. Letters: P prompts, K pictures of a prompt, J judges, T looks, V kinds of captions,
+N pictures, R rewards.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from tastemaker.encoders.words import Vocabulary
 from tastemaker.evaluation.diversity import per_prompt
 from tastemaker.generators.networks import NetworkConfig
 from tastemaker.generators.tiny_flow import TinyFlow, load_tiny_flow
-from tastemaker.generators.tiny_miro import TinyMiro
+from tastemaker.generators.tiny_miro import GUIDANCE, TinyMiro
 from tastemaker.picture_bytes import as_bytes, from_bytes
 from tastemaker.protocols import Reward
 from tastemaker.records import Prompt, StepRecord
@@ -188,7 +190,9 @@ class Lab:
 
     def measured(self, kind: str, seed: int) -> dict[str, Tensor]:
         """The record of a run with its own targets: `looks` (T, P, J) on the way, `unasked` where nothing is asked of
-        a generator that is told rewards; `scores` (P K, J) and `spread` (P,) of what it draws at the end."""
+        a generator that is told rewards; `scores` (P K, J) and `spread` (P,) of what it draws at the end. For one
+        that is told none, whose looks are guided by 2, `end` (P, J) is the last look again, guided as the others
+        are."""
         run = self.run(kind, seed)
 
         def make() -> dict[str, Tensor]:
@@ -197,7 +201,12 @@ class Lab:
             found = {name: torch.stack([look[name] for look in looks]) for name in looks[0]}
             return found | self.finale(load_generator(str(folder)))
 
-        return self.once(run.name, make)
+        found = self.once(run.name, make)
+        return found if run.told else found | self.once(f"{run.name}-guided", lambda: self.guided(run))
+
+    def guided(self, run: Run) -> dict[str, Tensor]:
+        generator = loaded(self.trained(run))
+        return {"end": self.judged(generator, 1), **self.finale(generator)}
 
     def once(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The record of a finished run of this scale, or made now and written."""
@@ -260,8 +269,15 @@ def seen(generator: Any, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Ite
             first += len(images)
 
 
+def loaded(folder: Path) -> Any:
+    """The generator of a run, guided as strongly as MIRO."""
+    generator: Any = load_generator(str(folder))
+    generator.guidance = GUIDANCE
+    return generator
+
+
 def unasked(generator: TinyMiro) -> TinyMiro:
-    """The same generator with nothing asked, guided by the caption alone as the baseline is, and as strongly."""
+    """The same generator with nothing asked, guided by the caption alone as the baseline is on the way."""
     made = generator.unasked()
     made.guidance = BASELINE_GUIDANCE
     return made

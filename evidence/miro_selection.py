@@ -15,11 +15,10 @@ from torch import Tensor
 from tastemaker.evaluation.intervals import paired_difference
 from tastemaker.evaluation.of_n import counts
 from tastemaker.records import Prompt
-from tastemaker.workflows.load import load_generator
 from tastemaker.world.grammar import evaluation_prompts
 
 from .miro_judges import REWARDS, column
-from .miro_lab import COMMAND, WORLD, Lab, seen
+from .miro_lab import COMMAND, WORLD, Lab, loaded, seen
 from .rows import row
 
 KINDS = ("miro", "baseline")
@@ -53,7 +52,7 @@ def drawn(lab: Lab, kind: str, seed: int) -> Tensor:
 
     def make() -> dict[str, Tensor]:
         n, own = lab.scale.few if kind == "miro" else lab.scale.most, prompts(lab)
-        generator: Any = load_generator(str(lab.trained(lab.run(kind, seed))))
+        generator = loaded(lab.trained(lab.run(kind, seed)))
         asked = [prompt for prompt in own for _ in range(n)]
         seeds = [9_000_000 + 1000 * p + k for p in range(len(own)) for k in range(n)]
         found = [lab.scores(images, said) for images, said in seen(generator, asked, seeds)]

@@ -19,12 +19,11 @@ from torch import Tensor
 from tastemaker.evaluation.intervals import paired_difference
 from tastemaker.report.metrics import read_metrics
 from tastemaker.workflows.dpo import train_dpo
-from tastemaker.workflows.load import load_generator
 from tastemaker.workflows.refl import train_refl
 
 from .miro_curves import DEVIATIONS, overall, right
 from .miro_judges import CHECK, RATERS, REWARDS, column
-from .miro_lab import BASELINE_GUIDANCE, COMMAND, Lab
+from .miro_lab import BASELINE_GUIDANCE, COMMAND, Lab, loaded
 from .rows import row
 
 REWARD = "preference"
@@ -88,7 +87,7 @@ def tuned_baseline(lab: Lab, method: str, words: Sequence[str]) -> dict[str, Ten
             begun = folder if (folder / "config.yaml").is_file() else None
             TRAIN[method](None, said, folder, begun)
         used = torch.tensor([spent(lab, method, folder)], dtype=torch.float64)
-        return {"spent": used, **lab.finale(load_generator(str(folder)))}
+        return {"spent": used, **lab.finale(loaded(folder))}
 
     return lab.once(f"{method}-0", make)
 

@@ -72,10 +72,10 @@ def test_a_record_is_made_once_and_again_for_another_scale(lab, record, tmp_path
 
 
 def test_a_speedup_is_read_off_between_two_looks():
-    steps, baseline = np.array([10.0, 20.0, 40.0, 80.0]), np.array([0.0, 1.0, 2.0, 3.0])
-    assert miro_curves.speedup(steps, baseline, np.array([0.0, 2.0, 4.0, 5.0])) == pytest.approx(80 / 30)
-    assert miro_curves.speedup(steps, baseline, np.array([3.0, 4.0, 5.0, 6.0])) == 8  # not known better than a look
-    assert miro_curves.speedup(steps, baseline, np.array([0.0, 1.0, 1.5, 2.0])) == 0
+    steps, end = np.array([10.0, 20.0, 40.0, 80.0]), 3.0
+    assert miro_curves.speedup(steps, end, np.array([0.0, 2.0, 4.0, 5.0])) == pytest.approx(80 / 30)
+    assert miro_curves.speedup(steps, end, np.array([3.0, 4.0, 5.0, 6.0])) == 8  # not known better than a look
+    assert miro_curves.speedup(steps, end, np.array([0.0, 1.0, 1.5, 2.0])) == 0
 
 
 def test_the_best_of_k_counts_every_choice():
