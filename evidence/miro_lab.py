@@ -210,9 +210,12 @@ class Lab:
 
     def once(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The record of a finished run of this scale, or made now and written."""
-        path = self.partial / f"miro-{name}.safetensors"
-        told = {"scale": json.dumps(plain(replace(self.scale, seeds=(), compile=False)), sort_keys=True)}
-        return stored(path, make, told)
+        return stored(self.partial / f"miro-{name}.safetensors", make, self.told)
+
+    @property
+    def told(self) -> dict[str, str]:
+        """In every record: the scale, but for what changes no run's figures."""
+        return {"scale": json.dumps(plain(replace(self.scale, seeds=(), compile=False)), sort_keys=True)}
 
     def looked(
         self, records: Iterable[StepRecord], generator: TinyFlow, state: TrainingState, folder: Path
