@@ -56,14 +56,19 @@ def ends(lab: Lab) -> NDArray:
 
 
 def crossing(steps: NDArray, curve: NDArray, level: float) -> float:
-    """The step at which the curve (T,) first has the level, linear between looks; inf where it never has it. Before
-    the first look it is not known better than that look."""
-    if curve[0] >= level:
+    """The step from which on the curve (T,) has the level, linear between looks; inf where its end does not have it.
+
+    Noise is sharp, so that a curve may begin above the level: it counts from where it comes back to stay. Before the
+    first look it is not known better than that look.
+    """
+    below = np.flatnonzero(curve < level)
+    if not len(below):
         return float(steps[0])
-    for a, b, low, high in zip(steps, steps[1:], curve, curve[1:]):
-        if low < level <= high:
-            return float(a + (b - a) * (level - low) / (high - low))
-    return float("inf")
+    k = int(below[-1])
+    if k == len(curve) - 1:
+        return float("inf")
+    share = (level - curve[k]) / (curve[k + 1] - curve[k])
+    return float(steps[k] + (steps[k + 1] - steps[k]) * share)
 
 
 def speedup(steps: NDArray, level: float, other: NDArray) -> float:

@@ -76,6 +76,7 @@ def test_a_speedup_is_read_off_between_two_looks():
     assert miro_curves.speedup(steps, end, np.array([0.0, 2.0, 4.0, 5.0])) == pytest.approx(80 / 30)
     assert miro_curves.speedup(steps, end, np.array([3.0, 4.0, 5.0, 6.0])) == 8  # not known better than a look
     assert miro_curves.speedup(steps, end, np.array([0.0, 1.0, 1.5, 2.0])) == 0
+    assert miro_curves.speedup(steps, end, np.array([5.0, 1.0, 2.0, 4.0])) == pytest.approx(80 / 60)  # noise is sharp
 
 
 def test_the_best_of_k_counts_every_choice():
