@@ -24,6 +24,7 @@ from tastemaker.encoders.protocol import extract
 from tastemaker.encoders.tiny_clip import load_tiny_clip
 from tastemaker.evaluation.geneval import compare, geneval
 from tastemaker.evaluation.intervals import paired_difference, wilson
+from tastemaker.rewards.table import load_rewards
 from tastemaker.workflows.evaluate import geneval_figures, set_distances
 from tastemaker.workflows.load import load_encoder
 from tastemaker.world.check import WorldCheck
@@ -77,7 +78,7 @@ def distinct(offset: int) -> tuple[Tensor, list]:
 
 def miro(pictures: int) -> dict:
     told, flow = tm.load_generator("tiny-miro"), tm.load_generator("tiny-flow")
-    judges = [tm.load_reward(name) for name in told.rewards]
+    judges = load_rewards(told.rewards)
     wanted = evaluation_prompts(max(2, pictures // 24), seed=1)
     texts = [p.text for p in wanted]
 
@@ -86,8 +87,8 @@ def miro(pictures: int) -> dict:
         images = tm.sample(generator, wanted, range(len(wanted)))
         return tm.score(judges, images, wanted), WorldCheck().score(images, wanted)
 
-    sides = {"own targets": (told, 3.0), "nothing asked": (told.unasked(), 3.0)}
-    sides |= {f"tiny-flow, guidance {g}": (flow, g) for g in (2.0, 3.0)}
+    sides = {"own targets": (told, told.guidance), "nothing asked": (told.unasked(), told.guidance)}
+    sides |= {f"tiny-flow, guidance {g}": (flow, g) for g in (flow.guidance, told.guidance)}
     figures = {name: seen(*side) for name, side in sides.items()}
     found: dict = {"pictures": len(wanted), "recipe": told.recipe, "targets": told.positive.tolist()}
     for name, (scores, right) in figures.items():

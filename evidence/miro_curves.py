@@ -46,13 +46,8 @@ def other_rows(lab: Lab) -> list[dict[str, Any]]:
 
 
 def looks(lab: Lab, kind: str, seeds: Sequence[int], name: str = "looks") -> NDArray:
-    """(S, T, P, J)."""
+    """(S, T, P, J); of `end`, without T."""
     return np.stack([one[name].numpy() for one in lab.finales(kind, seeds)])
-
-
-def ends(lab: Lab) -> NDArray:
-    """(S, P, J): where the baseline ends, guided as MIRO is."""
-    return np.stack([one["end"].numpy() for one in lab.finales("baseline")])
 
 
 def crossing(steps: NDArray, curve: NDArray, level: float) -> float:
@@ -92,7 +87,7 @@ def speed_rows(lab: Lab) -> list[dict[str, Any]]:
     steps, seeds, one = np.array(lab.look_steps(), np.float64), lab.scale.seeds, lab.seeds_of_ablations
     found = {kind: looks(lab, kind, seeds) for kind in ("baseline", "miro")}
     found |= {"unasked": looks(lab, "miro", seeds, "unasked"), **{kind: looks(lab, kind, one) for kind in REWARDS}}
-    found["end"] = ends(lab)[:, None]
+    found["end"] = looks(lab, "baseline", seeds, "end")
     made = {name: speed_row(lab, steps, found, name) for name in JUDGED}
     ordered = sorted((made[name] for name in REWARDS), key=lambda one: one["value"])
     claims = [(ordered[0], "speedup_min", 3.5), (ordered[-1], "speedup_max", 19.0)]
@@ -100,10 +95,10 @@ def speed_rows(lab: Lab) -> list[dict[str, Any]]:
 
 
 def speed_row(lab: Lab, steps: NDArray, found: Mapping[str, NDArray], name: str) -> dict[str, Any]:
-    """found: kind -> (S, T, P, J). Beside it MIRO with nothing asked against the baseline's own last look, which is
-    like for like, the run that was told this reward alone, and all curves."""
+    """found: kind -> (S, T, P, J), and `end` (S, P, J). Beside it MIRO with nothing asked against the baseline's own
+    last look, which is like for like, the run that was told this reward alone, and all curves."""
     of = {kind: values[..., column(name)] for kind, values in found.items()}  # (S, T, P)
-    end = of.pop("end")[:, 0]  # (S, P)
+    end = of.pop("end")  # (S, P)
     each = [speedup(steps, float(e.mean()), o.mean(1)) for e, o in zip(end, of["miro"])]
     beside: dict[str, Any] = {"nothing_asked": speed_interval(steps, of["baseline"][:, -1], of["unasked"])}
     if name in REWARDS:

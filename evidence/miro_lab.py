@@ -199,14 +199,12 @@ class Lab:
             folder = self.trained(run)
             looks = [load_file(folder / f"look-{step}.safetensors") for step in self.look_steps()]
             found = {name: torch.stack([look[name] for look in looks]) for name in looks[0]}
-            return found | self.finale(load_generator(str(folder)))
+            generator = loaded(folder)
+            if not run.told:
+                found["end"] = self.judged(generator, 1)
+            return found | self.finale(generator)
 
-        found = self.once(run.name, make)
-        return found if run.told else found | self.once(f"{run.name}-guided", lambda: self.guided(run))
-
-    def guided(self, run: Run) -> dict[str, Tensor]:
-        generator = loaded(self.trained(run))
-        return {"end": self.judged(generator, 1), **self.finale(generator)}
+        return self.once(run.name, make)
 
     def once(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The record of a finished run of this scale, or made now and written."""

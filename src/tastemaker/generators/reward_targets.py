@@ -85,7 +85,7 @@ def nearest_seen(wish: Tensor, seen: Tensor) -> Tensor:
 def balanced_seen(seen: Tensor) -> Tensor:
     """(R,): the levels of the picture whose lowest level is highest, of equals the one with the highest sum."""
     known = _whole(seen)
-    return known[(known.amin(1) + 1e-3 * known.mean(1)).argmax()]
+    return known[_balance(known).argmax()]
 
 
 def good_seen(seen: Tensor, share: float = 0.1) -> Tensor:
@@ -95,14 +95,18 @@ def good_seen(seen: Tensor, share: float = 0.1) -> Tensor:
     was not asked for (docs/miro.md has figures). Raises TastemakerError where no row is whole.
     """
     known = _whole(seen)
-    best = (known.amin(1) + 1e-3 * known.mean(1)).topk(math.ceil(share * len(known))).indices
-    return known[best].mean(0)
+    return known[_balance(known).topk(math.ceil(share * len(known))).indices].mean(0)
 
 
 def poorest_seen(seen: Tensor) -> Tensor:
     """(R,): the levels of the picture whose highest level is lowest, of equals the one with the lowest sum."""
     known = _whole(seen)
     return known[(known.amax(1) + 1e-3 * known.mean(1)).argmin()]
+
+
+def _balance(known: Tensor) -> Tensor:
+    """(K, R) -> (K,): by which pictures are ordered, the lowest level and, of equals, the mean."""
+    return known.amin(1) + 1e-3 * known.mean(1)
 
 
 def _whole(seen: Tensor) -> Tensor:
