@@ -15,59 +15,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tastemaker.evaluation.geneval import compare, geneval, task_codes
+from tastemaker.evaluation.geneval import geneval, task_codes
 from tastemaker.evaluation.intervals import RESAMPLES, draw_rows
 from tastemaker.evaluation.n_curve import curve_of, peak_of
 from tastemaker.records import Interval
 
-from . import verification_similarity
 from .rows import row
 from .verification_lab import COMMAND, Lab, over_seeds, right
 from .verification_search import (
-    PARTS,
     best_of,
     cost_of,
     flops_per_picture,
-    halved,
     mean_curve,
     parm_of,
-    part_of,
     pool,
     require_none_after_pruning,
     seconds_per_picture,
 )
 
 Search = Callable[[Lab, int, int], dict[str, Any]]  # lab, N, seed -> its record
-SEARCHES: dict[str, Search] = {
-    "orm": best_of,
-    "parm": lambda lab, n, seed: parm_of(lab, "base", seed, n),
-    "halving": halved,
-}
 CURVES = (("base", "orm_zero_shot"), ("base", "orm"), ("base", "parm"), ("it_dpo_guided", "parm"))
 
 
+def parm_at(lab: Lab, n: int, seed: int) -> dict[str, Any]:
+    return parm_of(lab, "base", seed, n)
+
+
 def run_all(lab: Lab, seed: int) -> None:
-    one = seed in lab.seeds_of_ablations
-    for name, search in SEARCHES.items():
-        for n in lab.scale.counts if one or name != "halving" else ():
-            search(lab, n, seed)
     for name, _ in CURVES:
         pool(lab, name, seed)
-    if one:
-        for name in PARTS:
-            part_of(lab, name, seed)
+    for n in lab.scale.counts:
+        parm_at(lab, n, seed)
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
     over_seeds(lab, run_all)
-    found, cut = [], []
-    for name, seeds in (("parm", lab.scale.seeds), ("halving", lab.seeds_of_ablations)):
-        ours, theirs = (Spending(lab, SEARCHES[one], seeds) for one in (name, "orm"))
-        found.append(ratio_row(lab, name, ours, theirs))
-        cut += [one for of_n in ours.records for one in of_n]
-    found += [pruning_row(lab, cut), *(part_row(lab, name) for name in PARTS)]
-    found += [curve_row(lab, name, judge) for name, judge in CURVES]
-    return [*found, *verification_similarity.rows(lab)]
+    parm, orm = (Spending(lab, search, lab.scale.seeds) for search in (parm_at, best_of))
+    cut = [one for of_n in parm.records for one in of_n]
+    curves = [curve_row(lab, name, judge) for name, judge in CURVES]
+    return [ratio_row("parm", parm, orm), pruning_row(lab, cut), *curves]
 
 
 class Spending:
@@ -124,7 +110,7 @@ def task_means(values: NDArray, tasks: NDArray, rows: NDArray, which: NDArray, c
     return (sums / sizes.clip(1)).sum(1) / (sizes > 0).sum(1)
 
 
-def ratio_row(lab: Lab, name: str, ours: Spending, theirs: Spending) -> dict[str, Any]:
+def ratio_row(name: str, ours: Spending, theirs: Spending) -> dict[str, Any]:
     """Against the ORM at the most candidates; beside, at fewer, and in seconds."""
     last = len(theirs.counts) - 1
     value = ratio_interval(ours, theirs, last, "flops")
@@ -146,24 +132,6 @@ def pruning_row(lab: Lab, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     beside = {"paths": paths, "cut_off": cut}
     return row("evaluations_after_pruning", Interval(0.0, 0.0, 0.0, cut), [], lab.scale.seeds, COMMAND, 0.0, beside,
                unit="network evaluations")  # fmt: skip
-
-
-def part_row(lab: Lab, name: str) -> dict[str, Any]:
-    """A part of PARM alone, or PARM without it, less the base; beside it, less PARM. One seed."""
-    seeds, n = lab.seeds_of_ablations, lab.scale.n
-    prompts = lab.prompts * len(seeds)
-    records = [part_of(lab, name, seed) for seed in seeds]
-    ours = right(records, "kept")
-    base = right([pool(lab, "base", seed) for seed in seeds], "plain")
-    whole = right([parm_of(lab, "base", seed, n) for seed in seeds], "kept")
-    value = compare(prompts, ours, base)
-    beside = {
-        "tasks": value.tasks,
-        "score": geneval(prompts, ours).overall,
-        "less_parm": compare(prompts, ours, whole).overall,
-        "of_a_picture": cost_of(records, len(lab.prompts)),
-    }
-    return row(f"parm_{name}_minus_base", value.overall, [value.overall.value], seeds, COMMAND, None, beside)
 
 
 def curve_row(lab: Lab, name: str, judge: str) -> dict[str, Any]:

@@ -51,9 +51,11 @@ def table_panel(axis: Any, rows: Mapping[str, Any]) -> None:
 
 def compute_panel(axis: Any, rows: Mapping[str, Any]) -> None:
     curves: dict[str, Any] = {}
-    for name in ("parm", "halving"):
-        curves |= rows[f"{name}_compute_ratio"]["beside"]["curves"]
+    for name in ("halving", "parm"):
+        curves |= rows.get(f"{name}_compute_ratio", {}).get("beside", {}).get("curves", {})
     for name, (label, colour) in SEARCHES.items():
+        if name not in curves:
+            continue
         scores, costs = curves[name]["score"].values(), list(curves[name]["gflops"].values())
         axis.plot(costs, [s["value"] for s in scores], marker=".", color=colour, label=label)
         axis.fill_between(

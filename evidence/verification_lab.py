@@ -61,16 +61,16 @@ class Scale:
     counts: tuple[int, ...] = (1, 4, 10, 20)
     sampling_steps: int | None = 8
     gpu_batch: int = 640
-    batch: int = 64
+    batch: int = 20
     judged: int = 240
     paths: int = 8
-    process_paths: int = 4
-    rollouts: int = 4
-    judge_steps: int = 700
+    process_paths: int = 3
+    rollouts: int = 3
+    judge_steps: int = 200
     judge_batch: int = 96
-    paired: int = 360
+    paired: int = 288
     per_prompt: int = 6
-    dpo_steps: int = 120
+    dpo_steps: int = 60
     dpo_batch: int = 32
     similar: int = 8
     similar_per_task: int = 4
@@ -165,16 +165,16 @@ class Lab:
         optimiser = OptimiserConfig(
             4e-4, weight_decay=0.05, warmup_steps=min(50, steps // 4), cosine_steps=steps, ema_decay=0.99
         )
-        sizes = {"prompts": scale.judged, "per_prompt": paths, "rollouts": scale.rollouts, "steps": steps}
         return judge.Config(
-            model=self.model, recipe=recipe, batch_size=scale.judge_batch, seed=seed, optimiser=optimiser, **sizes
-        )
+            model=self.model, recipe=recipe, prompts=scale.judged, per_prompt=paths, rollouts=scale.rollouts,
+            steps=steps, batch_size=scale.judge_batch, patience=3, seed=seed, optimiser=optimiser,
+        )  # fmt: skip
 
     def dpo_config(self, seed: int, rounds: int) -> dpo.Config:
         scale = self.scale
         return dpo.Config(
             model=self.model, rounds=min(rounds, scale.dpo_steps), steps=scale.dpo_steps, batch_size=scale.dpo_batch,
-            drawn_prompts=scale.paired // rounds, per_prompt=scale.per_prompt, seed=seed,
+            drawn_prompts=scale.paired // rounds, per_prompt=scale.per_prompt, draws=2, seed=seed,
         )  # fmt: skip
 
     # records

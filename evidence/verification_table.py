@@ -49,14 +49,11 @@ PAPER = {  # Show-o, GenEval (Table 3); it_dpo_guided is its "DPO with PARM as r
     "it_dpo_guided_parm": 0.77,
 }  # fmt: skip
 GAIN = {"parm": 0.14, "dpo": 0.09, "it_dpo": 0.12, "it_dpo_parm": 0.21, "it_dpo_guided_parm": 0.24}  # over the base
-CONTROL = "it_dpo_third"  # as much training as it_dpo_guided, by labels
 
 
 def run_all(lab: Lab, seed: int) -> None:
     for make, _ in ROWS.values():
         make(lab, seed)
-    if seed in lab.seeds_of_ablations:
-        pool(lab, CONTROL, seed)
 
 
 def rows(lab: Lab) -> list[dict[str, Any]]:
@@ -68,7 +65,7 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
     for stack, parts in STACKS.items():
         best = max(parts, key=lambda part: over_tasks(lab.every_prompt, kept[part]))
         made.append(difference_row(lab, stack, best, kept, f"{stack}_minus_best_single", 0.0))
-    return [*made, control_row(lab, found["it_dpo_guided"], kept)]
+    return made
 
 
 def overall_of_seeds(lab: Lab, values: NDArray) -> list[float]:
@@ -101,14 +98,3 @@ def difference_row(
     beside = {"compared_with": other, "tasks": found.tasks, "pooled": found.pooled}
     each = [a - b for a, b in pairs]
     return row(claim, found.overall, each, lab.scale.seeds, COMMAND, target, beside, paper and round(paper, 2))
-
-
-def control_row(lab: Lab, guided: Sequence[Mapping[str, Any]], kept: Mapping[str, NDArray]) -> dict[str, Any]:
-    """What PARM's choice of pairs is worth beyond as much training by labels; one seed."""
-    seeds = lab.seeds_of_ablations
-    control = right([pool(lab, CONTROL, seed) for seed in seeds], "plain")
-    ours = right([one for one, seed in zip(guided, lab.scale.seeds) if seed in seeds], "plain")
-    found = compare(lab.prompts * len(seeds), ours, control)
-    beside = {"tasks": found.tasks, CONTROL: geneval(lab.prompts * len(seeds), control).overall}
-    value = found.overall
-    return row("it_dpo_guided_minus_as_much_training", value, [value.value], seeds, COMMAND, None, beside)

@@ -20,6 +20,7 @@ their deviation, so that what one of them mistakes for good is not followed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from tastemaker.report.metrics import read_metrics
 from tastemaker.rewards.tiny_judge import TinyJudge, load_tiny_judge
 from tastemaker.workflows.follow import follow
 from tastemaker.workflows.judge import base_rate, conclude, kept_rows, labels_of, new_judge
+from tastemaker.workflows.judge_rows import drawn_rows, not_said
 from tastemaker.workflows.runs import open_run
 
 from .drl_training import TUNED, carried_out, tuned
@@ -95,9 +97,10 @@ def rows_of(lab: Lab, name: str, seed: int, part: str, student: Any) -> Rows:
     """Drawn once. The ORM learns from the ends that PARM learns from too."""
     kind = "prm" if name == "prm" else "parm"
     config = lab.judge_config(RECIPES[kind], seed)
-    prompts = dict(zip(("train", "validation"), lab.training_prompts(seed, config.prompts)))[part]
-    path = lab.made / f"rows-{kind}-{seed}-{part}.safetensors"
-    rows = kept_rows(path, lab.generator(), prompts, config, *labels_of(student))
+    parts = dict(zip(("train", "validation"), lab.training_prompts(seed, config.prompts)))
+    own = parts.pop(part)
+    draw = partial(drawn_rows, lab.generator(), own, config, *labels_of(student), without=not_said(*parts.values()))
+    rows = kept_rows(lab.made / f"rows-{kind}-{seed}-{part}.safetensors", draw)
     return rows.take((rows.question == 0).nonzero()[:, 0]) if name == "orm" else rows
 
 

@@ -7,7 +7,16 @@ from small import shaken, tiny_clip, tiny_flow
 from tastemaker.errors import TastemakerError, UnknownName
 from tastemaker.records import Prompt
 from tastemaker.rewards.table import load_reward
-from tastemaker.rewards.tiny_judge import LEARNED, JudgeConfig, TinyJudge, load_tiny_judge
+from tastemaker.rewards.tiny_judge import (
+    ALIKE,
+    LEARNED,
+    ODDS_OF_LIKENESS,
+    JudgeConfig,
+    TinyJudge,
+    load_tiny_judge,
+)
+from tastemaker.world.grammar import prompt_of, spec_of, swapped
+from tastemaker.world.scenes import compose, draw
 
 PROMPTS = [Prompt("a photo of a red cat"), Prompt("a photo of two dogs"), Prompt("a photo of a red cat")]
 
@@ -38,6 +47,31 @@ def test_answers_are_those_of_the_network():
     torch.testing.assert_close(asked[:, 0], judge.score(images, [Prompt("a red cat")] * 3).sigmoid())
     learned = judge.logits(images, PROMPTS, torch.tensor([0, 2, 1]))[0]
     torch.testing.assert_close(learned, odds[:, torch.arange(3), torch.tensor([0, 2, 1])])
+
+
+def test_before_it_has_learned_it_ranks_as_the_towers_do():
+    clip, images = tiny_clip(16), pictures()
+    judge = TinyJudge.new(clip, JudgeConfig(32, 1, 2))
+    alike = (clip.image_vectors(images) * clip.text_vectors(PROMPTS)).sum(1)
+    torch.testing.assert_close(judge.score(images, PROMPTS), ODDS_OF_LIKENESS * (alike - ALIKE))
+    progress = torch.full((3,), 0.5)
+    torch.testing.assert_close(judge.potential(images, PROMPTS, progress), judge.score(images, PROMPTS).sigmoid())
+    assert (judge.clear(images, PROMPTS, progress) == 0.5).all()  # of which the words say nothing
+
+
+def test_the_shipped_one_tells_scenes_apart():
+    judge, right = load_reward("judge"), 0
+    for k in range(24):
+        spec = spec_of(1_000_000 + k)
+        true, wrong = (draw(compose(s, k)) for s in (spec, swapped(spec, k)))
+        pair = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in (true, wrong)])
+        better, worse = judge.score(pair, [prompt_of(spec)] * 2).tolist()
+        right += better > worse
+    assert right >= 20
+    progress = torch.full((2,), 0.5)
+    assert judge.clear(pair, [prompt_of(spec)] * 2, progress).min() > 0.5
+    assert judge.clear(pair.mean((2, 3), keepdim=True).expand_as(pair), [prompt_of(spec)] * 2, progress).max() < 0.5
+    assert judge.faults(pair, [prompt_of(spec)] * 2).shape == (2, judge.grid, judge.grid)
 
 
 def test_a_picture_goes_through_its_tower_once_for_all_questions():

@@ -1,6 +1,7 @@
 """`tastemaker train judge`: rows of a generator's own paths, of a file, resumed, and a judge that loads."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from tastemaker.data.images import save_image
 from tastemaker.data.judgements import Judgement, read_judgements, write_judgements
 from tastemaker.records import Prompt
 from tastemaker.weights import shipped
-from tastemaker.workflows.judge_rows import RECIPES, correct, drawn_rows, judge_prompts
+from tastemaker.workflows.judge_rows import RECIPES, drawn_rows, judge_prompts, not_said, opposite
+from tastemaker.world.check import LABELS, WorldCheck, detector
 from tastemaker.world.dataset import clean_world
 from tastemaker.world.grammar import TASKS, evaluation_prompts
 
@@ -57,10 +59,15 @@ def test_a_judge_of_own_paths_loads_as_a_verifier(model, home):
         assert {r.task for r in read_judgements(home / "exported" / "orm.json")} == {"score"}
 
 
+def correct(images, prompts):
+    """(B,) bool of (B, 3, H, W) uint8: the check whose labels judges learn from."""
+    return WorldCheck(LABELS).score(images.float() / 255, prompts) > 0.5
+
+
 @SHIPPED
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_rows_are_labelled_as_the_recipe_says(recipe):
-    config = Config(recipe=recipe, prompts=4, per_prompt=3, rollouts=2)
+    config = Config(recipe=recipe, prompts=4, per_prompt=3, rollouts=2, contrasts=False)
     prompts = judge_prompts(config)[0][:4]
     rows = drawn_rows(tiny_masked(), prompts, config, 8, 12)
     count = torch.bincount(rows.question, minlength=3).tolist()
@@ -78,9 +85,49 @@ def test_rows_are_labelled_as_the_recipe_says(recipe):
         assert (wrong.words.max(1).values == 1).all() and (wrong.places.max(1).values == 1).all()
 
 
+@SHIPPED
+def test_contrasts_have_the_other_answer_and_say_nothing_that_is_kept_apart():
+    pictures, prompts = zip(*(clean_world(3)[k] for k in range(36)))
+    images = (torch.stack(pictures) * 255).byte()
+    seen, shifted = detector(LABELS).detect(images.float() / 255), prompts[1:] + prompts[:1]
+    first = {}
+    for asked in (prompts, shifted):
+        answers = correct(images, asked)
+        found = [opposite([s], p, bool(a), (), k) for k, (s, p, a) in enumerate(zip(seen, asked, answers))]
+        own = [k for k, other in enumerate(found) if other]
+        assert len(own) >= 34
+        assert torch.equal(correct(images[own], [found[k] for k in own]), ~answers[own])
+        first = first or {k: found[k].text for k in own if answers[k]}
+    for k, text in first.items():  # one fact is another; where that prompt is kept apart, it is a third
+        changed = set(text.split()) ^ set(prompts[k].text.split())
+        assert len(changed) <= 4 and len(text.split()) >= len(prompts[k].text.split()) - 1
+        other = opposite([seen[k]], prompts[k], True, {text}, k)
+        assert other is None or other.text != text
+    blank = opposite([{}], prompts[0], False, (), 0)
+    assert blank is None  # nothing is right of a picture of nothing
+
+
+@SHIPPED
+def test_rows_of_contrasts_are_labelled_anew():
+    clean = clean_world(3)
+    generator, config = tiny_masked(), Config(recipe="parm++", prompts=4, per_prompt=3)
+    pictures = torch.stack([clean[k][0] for k in range(12)])
+    generator.preview = lambda state: pictures[: len(state)]
+    prompts = [clean[k][1] for k in range(0, 12, 3)]
+    plain = drawn_rows(generator, prompts, replace(config, contrasts=False), 8, 12)
+    rows = drawn_rows(generator, prompts, config, 8, 12, not_said(judge_prompts(config)[1]))
+    ends, before = (r.take((r.question == 0).nonzero()[:, 0]) for r in (rows, plain))
+    assert len(ends) > len(before) and torch.equal(ends.answer, correct(ends.images, ends.prompts))
+    assert (rows.question == 2).sum() == len(ends) and (rows.question == 1).sum() == (plain.question == 1).sum()
+    wrong = ends.take((~ends.answer).nonzero()[:, 0])
+    assert (wrong.words.max(1).values == 1).all() and (wrong.places.max(1).values == 1).all()
+    assert not (ends.words[ends.answer] == 1).any()
+
+
 def test_prompts_are_not_those_of_the_evaluation():
     train, last = judge_prompts(Config(prompts=180))
     kept = {p.text for p in evaluation_prompts(30) if p.spec["tag"] != "single_object"}
+    assert not_said(last) == kept | {p.text for p in last}
     assert len(train) + len(last) == 180 and not kept & {p.text for p in [*train, *last]}
     for part in (train, last):  # a judge that never met a number cannot count
         assert {p.spec["tag"] for p in part} == set(TASKS)

@@ -59,6 +59,8 @@ class Config:
     """paths of each"""
     rollouts: int = 4
     """completions from a preview, for prm"""
+    contrasts: bool = True
+    """judge each picture against a prompt that has the other answer too; ours, not the paper's"""
     steps: int = 1500
     """optimiser steps at most"""
     batch_size: int = 96

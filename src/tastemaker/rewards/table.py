@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from ..devices import place
 from ..errors import TastemakerError, UnknownName
 from ..protocols import Reward
+from ..weights import shipped
 from .custom import load_custom
 
 
@@ -120,10 +121,10 @@ def _prm(url: str) -> Reward:
     return load_prm(url)
 
 
-def _judge(path: str) -> Reward:
+def _judge(path: str = "") -> Reward:
     from .tiny_judge import load_tiny_judge
 
-    return load_tiny_judge(path)
+    return load_tiny_judge(path or shipped("tiny-judge"))
 
 
 def _vlm(path: str) -> Reward:

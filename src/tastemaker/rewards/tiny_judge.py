@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..encoders.tiny_clip import TinyClip, TinyClipNetwork, TowerConfig, resize, transformer
 from ..encoders.words import Vocabulary, split_words
@@ -33,6 +34,7 @@ from .ensemble import pessimistic
 KIND = "judge"
 QUESTIONS = ("score", "clear", "potential")
 KEPT = 1024  # pictures whose states are kept
+ALIKE, ODDS_OF_LIKENESS = 0.7, 20.0  # the cosine that says neither yes nor no, log-odds per unit of it, to begin with
 LEARNED = {  # recipe of `train judge` -> what it teaches beside the score; a head that never learned is not asked
     "orm": (),
     "prm": ("potential",),
@@ -51,7 +53,8 @@ class JudgeConfig:
 
 
 class JudgeHead(nn.Module):
-    """States of a picture and a prompt to the log-odds of the questions, the words and the patches."""
+    """States of a picture and a prompt, and how alike the towers find the two, to the log-odds of the questions, the
+    words and the patches. Before it has learned, the likeness alone answers what is asked of the prompt."""
 
     def __init__(self, towers: int, config: JudgeConfig):
         super().__init__()
@@ -60,13 +63,17 @@ class JudgeHead(nn.Module):
         self.question = nn.Parameter(torch.randn(1, len(QUESTIONS), width) * 0.02)
         self.blocks = transformer(width, width // 32, config.depth)
         self.answer, self.word, self.place = (nn.Linear(width, 1) for _ in range(3))
+        self.likeness = nn.Parameter(torch.tensor([ODDS_OF_LIKENESS * (q != "clear") for q in QUESTIONS]))
+        nn.init.zeros_(self.answer.weight)
+        nn.init.zeros_(self.answer.bias)
 
-    def forward(self, picture: Tensor, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N + 1, D), (B, L + 1, D) -> (B, Q), (B, L), (B, N)."""
+    def forward(self, picture: Tensor, said: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N + 1, D), (B, L + 1, D), (B,) -> (B, Q), (B, L), (B, N)."""
         asked = self.question.expand(len(picture), -1, -1)
         h = self.blocks(torch.cat([asked, self.words(said), self.picture(picture)], 1))
         asked, words, patches = h.split([len(QUESTIONS), said.shape[1], picture.shape[1]], 1)
-        return self.answer(asked)[..., 0], self.word(words[:, 1:])[..., 0], self.place(patches[:, 1:])[..., 0]
+        answers = self.answer(asked)[..., 0] + alike[:, None] * self.likeness
+        return answers, self.word(words[:, 1:])[..., 0], self.place(patches[:, 1:])[..., 0]
 
 
 class JudgeNetwork(nn.Module):
@@ -82,7 +89,9 @@ class JudgeNetwork(nn.Module):
 
     def judge(self, picture: Tensor, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From the towers' states (B, N + 1, D) and (B, L + 1, D)."""
-        answers, words, places = zip(*(head(picture, said) for head in self.heads))
+        image, text = self.towers.image.project(picture[:, 0]), self.towers.text.project(said[:, 0])
+        alike = F.cosine_similarity(image, text) - ALIKE  # (B,)
+        answers, words, places = zip(*(head(picture, said, alike) for head in self.heads))
         return torch.stack(answers), torch.stack(words), torch.stack(places)
 
 

@@ -5,7 +5,9 @@ from a file of yes and no; tiny-clip's towers with fresh heads, or a vision-lang
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from ..data.judgements import read_judgements
 from ..devices import best_device
 from ..encoders.tiny_clip import load_tiny_clip
 from ..errors import TastemakerError
+from ..records import Prompt
 from ..rewards.tiny_judge import JudgeConfig, TinyJudge
 from .files import sha256_of
 from .follow import follow
-from .judge_rows import FileRows, drawn_rows, export_rows, judge_prompts
+from .judge_rows import FileRows, drawn_rows, export_rows, judge_prompts, not_said
 from .load import load_generator
 from .runs import Run, open_run, read_settings
 from .sinks import open_sinks, sink_names
@@ -82,27 +85,27 @@ def judged_generator(config: Config) -> Any:
 
 def own_rows(run: Run, generator: Any, student: Any, config: Config) -> tuple[Rows, Rows]:
     """What is trained on and what validates, on other prompts; drawn once and kept in the run."""
-    parts = dict(zip(("train", "validation"), judge_prompts(config)))
-    grid, length = labels_of(student)
-    found = [kept_rows(run.folder / f"{name}.safetensors", generator, own, config, grid, length)
-             for name, own in parts.items()]  # fmt: skip
+    (train, last), labels, found = judge_prompts(config), labels_of(student), []
+    for name, own, other in (("train", train, last), ("validation", last, train)):
+        draw = partial(drawn_rows, generator, own, config, *labels, without=not_said(other))
+        found.append(kept_rows(run.folder / f"{name}.safetensors", draw))
     if config.export:
         export_rows(found[0], Path(config.export))
     return found[0], found[1]
 
 
-def kept_rows(path: Path, generator: Any, prompts: Sequence, config: Config, grid: int, length: int) -> Rows:
+def kept_rows(path: Path, draw: Callable[[], Rows]) -> Rows:
     """The rows in the file, or drawn now and kept there."""
 
-    def draw() -> dict[str, torch.Tensor]:
-        rows = drawn_rows(generator, prompts, config, grid, length)
-        number = {p.text: k for k, p in enumerate(prompts)}
-        tensors = {n: getattr(rows, n) for n in ("images", "question", "answer", "words", "places")}
-        return tensors | {"prompt": torch.tensor([number[p.text] for p in rows.prompts])}
+    def tensors() -> dict[str, torch.Tensor]:
+        rows = draw()
+        said = json.dumps([[p.text, p.spec] for p in rows.prompts]).encode()
+        parts = {n: getattr(rows, n) for n in ("images", "question", "answer", "words", "places")}
+        return parts | {"prompts": torch.frombuffer(bytearray(said), dtype=torch.uint8)}
 
-    found = stored(path, draw)
-    texts = tuple(prompts[k] for k in found.pop("prompt").tolist())
-    return Rows(prompts=texts, **found)
+    found = stored(path, tensors)
+    said = json.loads(bytes(found.pop("prompts").numpy()))
+    return Rows(prompts=tuple(Prompt(text, spec=spec) for text, spec in said), **found)
 
 
 def labels_of(student: Any) -> tuple[int, int]:

@@ -2,14 +2,17 @@
 check.
 
 Labels come from `detector-a`; the one that makes final scores, `detector-b`, is never asked here. A batch of prompts
-at a time, each with several paths; previews are kept at the steps that the recipe needs.
+at a time, each with several paths; previews are kept at the steps that the recipe needs. Which prompts a generator
+draws well says much about the answer, and nothing about which of a prompt's pictures is right, so every picture is
+also judged against a prompt that has the other answer for it (`contrasts`, which the paper does not have).
 Letters: P prompts, K paths of each, M = P K.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,11 @@ from ..records import Prompt
 from ..rewards import questions
 from ..sampling import finish
 from ..world.check import LABELS, detector
-from ..world.faults import faults_of, wrong_regions, wrong_words
-from ..world.grammar import evaluated_prompts, even_prompts
+from ..world.faults import Detections, faults_of, wrong_regions, wrong_words
+from ..world.grammar import evaluated_prompts, even_prompts, prompt_of, swapped
 
 AT_ONCE = 64  # paths
+TRIES = 96  # prompts of one changed fact, of which one may have the other answer
 BLURRED, SHARP = 10 / 18, 11 / 18  # the paper's steps: before the first not clear, after the second clear
 ASKED = (questions.outcome, questions.clarity, questions.potential)
 
@@ -44,16 +48,24 @@ def judge_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
     return even_prompts(config.prompts, mix(config.seed, 11), evaluated_prompts(), config.validation_share)
 
 
-def drawn_rows(generator: Any, prompts: Sequence[Prompt], config: Config, grid: int, length: int) -> Rows:
+def not_said(other: Sequence[Prompt]) -> set[str]:
+    """What contrasts must not say: the other part's prompts, and the evaluation's but for the single objects."""
+    evaluated = (p for p in evaluated_prompts() if (p.spec or {})["tag"] != "single_object")
+    return {p.text for p in (*evaluated, *other)}
+
+
+def drawn_rows(
+    generator: Any, prompts: Sequence[Prompt], config: Config, grid: int, length: int, without: Collection[str] = ()
+) -> Rows:
     """Rows of `config.per_prompt` paths of each prompt. grid: G, regions a side; length: L, words that are
-    labelled."""
+    labelled; without: what contrasts must not say."""
     at_once, parts = max(1, AT_ONCE // config.per_prompt), []
     for first in progress(range(0, len(prompts), at_once), "drawing paths", console=Console(stderr=True)):
         own = [p for p in prompts[first : first + at_once] for _ in range(config.per_prompt)]
         seeds = torch.tensor([mix(config.seed, 12, first, k) for k in range(len(own))])
         guidance = getattr(generator, "guidance", 1.0)
         state = generator.start(generator.prepare(Condition.of(own, guidance)), seeds)
-        parts += RECIPES[config.recipe](Paths(generator, state, own, grid, length), config, first)
+        parts += RECIPES[config.recipe](Paths(generator, state, own, grid, length, without), config, first)
     return together(parts)
 
 
@@ -66,6 +78,7 @@ class Paths:
     prompts: Sequence[Prompt]
     grid: int
     length: int
+    without: Collection[str]
 
     def to(self, step: int) -> State:
         """Take steps up to that one."""
@@ -85,16 +98,46 @@ class Paths:
         places = torch.full((count, self.grid**2), -1, dtype=torch.int8)
         return Rows(images, tuple(self.prompts), kind, answer, unknown, places)
 
-    def ends(self) -> Rows:
-        """The finished pictures with all that is known of them."""
+    def ends(self) -> tuple[Rows, list[Detections]]:
+        """The finished pictures with all that is known of them, and what the check sees in each."""
         images = self.pictures(self.to(self.state.plan.steps))
-        return labelled(self.rows(images, "score", torch.zeros(len(images), dtype=torch.bool)), self.grid)
+        seen: list[Detections] = list(detector(LABELS).detect(from_bytes(images)))
+        return labelled(self.rows(images, "score", torch.zeros(len(images), dtype=torch.bool)), seen, self.grid), seen
+
+    def others(
+        self, seen: Sequence[Sequence[Detections]], answer: Tensor, config: Config, number: int
+    ) -> list[Prompt | None]:
+        """For each path a prompt with the other answer, if one is found. seen: what the check sees in the pictures of
+        which one has to be right."""
+        if not config.contrasts:
+            return [None] * len(seen)
+        asked = enumerate(zip(seen, self.prompts, answer.tolist()))
+        return [opposite(*one, self.without, mix(config.seed, 13, number, k)) for k, one in asked]
 
 
-def labelled(rows: Rows, grid: int) -> Rows:
-    """The same rows with the check's verdict, the words and the regions that are wrong."""
-    found = detector(LABELS).detect(from_bytes(rows.images))
-    answer, words, places = rows.answer.clone(), rows.words.clone(), rows.places.clone()
+def opposite(
+    seen: Sequence[Detections], prompt: Prompt, answer: bool, without: Collection[str], seed: int
+) -> Prompt | None:
+    """The first prompt of one changed fact that has the other answer; else an object that is there."""
+    changed = (swapped(prompt.spec or {}, mix(seed, k)) for k in range(TRIES))
+    single = ({"tag": "single_object", "include": [{"class": name, "count": 1}]} for one in seen for name in one)
+    for spec in chain(changed, single):
+        other = prompt_of(spec)
+        if other.text not in without and any(verdict_of(one, spec).correct for one in seen) != answer:
+            return other
+    return None
+
+
+def turned(rows: Rows, others: Sequence[Prompt | None]) -> tuple[Rows, list[int]]:
+    """The rows for which there is another prompt, with it and the other answer; and which rows they are."""
+    own = [k for k, other in enumerate(others) if other]
+    found = rows.take(torch.tensor(own, dtype=torch.int64))
+    return replace(found, prompts=tuple(p for p in others if p), answer=~found.answer), own
+
+
+def labelled(rows: Rows, found: Sequence[Detections], grid: int) -> Rows:
+    """The same rows with the check's verdict, the words and the regions that are wrong. found: what it sees."""
+    answer, words, places = rows.answer.clone(), torch.full_like(rows.words, -1), rows.places.clone()
     for k, (seen, prompt) in enumerate(zip(found, rows.prompts)):
         spec = prompt.spec or {}
         answer[k] = verdict_of(seen, spec).correct
@@ -105,27 +148,30 @@ def labelled(rows: Rows, grid: int) -> Rows:
     return Rows(rows.images, rows.prompts, rows.question, answer, words, places)
 
 
-def correct(images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-    """(B,) bool: the check's verdict on (B, 3, H, W) uint8."""
-    found = detector(LABELS).detect(from_bytes(images))
-    return torch.tensor([verdict_of(seen, p.spec or {}).correct for seen, p in zip(found, prompts)])
-
-
 def outcome_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
     """ORM: the ends."""
-    return [paths.ends()]
+    ends, seen = paths.ends()
+    return end_rows(paths, ends, seen, paths.others([[one] for one in seen], ends.answer, config, number))
+
+
+def end_rows(paths: Paths, ends: Rows, seen: Sequence[Detections], others: Sequence[Prompt | None]) -> list[Rows]:
+    """The ends, and those with another prompt, words and regions included."""
+    more, own = turned(ends, others)
+    return [ends, labelled(more, [seen[k] for k in own], paths.grid)]
 
 
 def process_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
     """PRM: previews at one step of the batch; yes where one of the completions from there is right."""
-    steps = paths.state.plan.steps
+    steps, rollouts = paths.state.plan.steps, config.rollouts
     step = 1 + int(stream(config.seed, step=number, purpose="judge step").integers(max(1, steps - 1)))
     state = paths.to(min(step, steps))
     images = paths.pictures(state)
-    ends = paths.pictures(finish(paths.generator, state.fork(config.rollouts)))
-    repeated = [p for p in paths.prompts for _ in range(config.rollouts)]
-    right = correct(ends, repeated).unflatten(0, (-1, config.rollouts)).any(1)
-    return [paths.rows(images, "potential", right)]
+    ends = paths.pictures(finish(paths.generator, state.fork(rollouts)))
+    found = detector(LABELS).detect(from_bytes(ends))
+    seen = [found[k : k + rollouts] for k in range(0, len(found), rollouts)]
+    right = [any(verdict_of(one, p.spec or {}).correct for one in own) for own, p in zip(seen, paths.prompts)]
+    rows = paths.rows(images, "potential", torch.tensor(right))
+    return [rows, turned(rows, paths.others(seen, rows.answer, config, number))[0]]
 
 
 def potential_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
@@ -136,9 +182,12 @@ def potential_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
     wanted = [(int(rng.choice(early)), "no")] if early else []
     wanted += [(int(rng.choice(late)), word) for word in ("yes", "later")] if late else []
     kept = {step: paths.pictures(paths.to(step)) for step, _ in sorted(wanted)}
-    ends, every = paths.ends(), torch.ones(len(paths.prompts), dtype=torch.bool)
+    (ends, seen), every = paths.ends(), torch.ones(len(paths.prompts), dtype=torch.bool)
+    others = paths.others([[one] for one in seen], ends.answer, config, number)
     labels = {"no": ("clear", ~every), "yes": ("clear", every), "later": ("potential", ends.answer)}
-    return [*(paths.rows(kept[step], *labels[word]) for step, word in wanted), ends]
+    previews = [paths.rows(kept[step], *labels[word]) for step, word in wanted]
+    later = [turned(rows, others)[0] for rows, (_, word) in zip(previews, wanted) if word == "later"]
+    return [*previews, *later, *end_rows(paths, ends, seen, others)]
 
 
 RECIPES = {"orm": outcome_rows, "prm": process_rows, "parm": potential_rows, "parm++": potential_rows}

@@ -154,7 +154,7 @@ ABOUT = (  # name, what it is, licence, what it needs
     ("vqa:URL", "reward: VQAScore, P(yes); no gradient", "the model's", "an OpenAI-compatible endpoint"),
     ("orm:URL", "reward: log-odds of yes; no gradient", "the model's", "an OpenAI-compatible endpoint"),
     ("prm:URL", "verifier: orm, which asks of previews in one turn", "the model's", "an OpenAI-compatible endpoint"),
-    ("judge:RUN", "verifier of pictures and previews; no gradient", "MIT", "a run of train judge"),
+    ("judge:RUN", "verifier of pictures and previews; alone, the shipped one", "MIT", "a run of train judge"),
     ("vlm:FOLDER", "verifier: LLaVA-OneVision, Qwen2-VL, or a run", "the model's", "its folder"),
     ("pessimistic:K:A+B", "verifier: mean of several less K deviations", "theirs", "what they need"),
     ("ocr", "reward: quoted words that are read; no gradient", "Apache-2.0", "pip install 'tastemaker[ocr]'"),
