@@ -83,7 +83,7 @@ def require_previews(verifier: object) -> None:
     if not judges_previews(verifier):
         raise TastemakerError(
             f"'{getattr(verifier, 'name', verifier)}' scores pictures and does not judge previews; expected a "
-            "verifier with `clear` and `potential`, such as judge:RUN, vlm:FOLDER or orm:URL"
+            "verifier with `clear` and `potential`, such as judge, vlm:FOLDER or orm:URL"
         )
 
 

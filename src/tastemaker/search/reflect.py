@@ -101,7 +101,7 @@ def require_critic(verifier: Any, generator: Any, way: str) -> None:
     for needs in NEEDS[way]:
         if not hasattr(verifier, needs):
             raise TastemakerError(
-                f"'{verifier.name}' has no `{needs}`, which way={way} needs; take judge:RUN of `train judge`, or for "
+                f"'{verifier.name}' has no `{needs}`, which way={way} needs; take judge, or one of `train judge`, or for "
                 "rewrite a vision-language model"
             )
     if way != "rewrite" and not hasattr(generator, "logits"):
