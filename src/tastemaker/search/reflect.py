@@ -101,8 +101,8 @@ def require_critic(verifier: Any, generator: Any, way: str) -> None:
     for needs in NEEDS[way]:
         if not hasattr(verifier, needs):
             raise TastemakerError(
-                f"'{verifier.name}' has no `{needs}`, which way={way} needs; take judge, or one of `train judge`, or for "
-                "rewrite a vision-language model"
+                f"'{verifier.name}' has no `{needs}`, which way={way} needs; take judge, or one of `train judge`, "
+                "or for rewrite a vision-language model"
             )
     if way != "rewrite" and not hasattr(generator, "logits"):
         raise TastemakerError(f"way={way} needs a masked-token generator; take way=rewrite")
