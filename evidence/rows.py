@@ -47,4 +47,10 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_json(path, [finite(dict(r)) for r in rows])
     for r in rows:
         asked = "" if r["target"] is None else f", asked {r['target']}"
-        print(f"{r['claim']}: {r['value']:.4f} ({r['low']:.4f}, {r['high']:.4f}){asked}")
+        value, low, high = (told(r[name]) for name in ("value", "low", "high"))
+        print(f"{r['claim']}: {value} ({low}, {high}){asked}")
+
+
+def told(value: float | None) -> str:
+    """A file has null where a figure is infinite."""
+    return "inf" if value is None else f"{value:.4f}"

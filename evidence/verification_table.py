@@ -2,7 +2,8 @@
 with a verifier at N paths, after DPO, and with both; and tiny-flow, the diffusion model of the same world, beside it.
 
 All rows of a seed draw from the same seeds, so differences are paired; intervals resample prompts and, within them,
-the pictures of the seeds. A stack is compared with the better of its two parts by the mean over tasks.
+the pictures of the seeds. A stack is compared with the better of its two parts by the mean over tasks. One
+picture of a prompt says little about a policy: `*_over_all_candidates` counts all N that were drawn.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tastemaker.evaluation.geneval import compare, geneval
+from tastemaker.evaluation.intervals import bootstrap_mean
 
 from .rows import row
 from .verification_lab import COMMAND, Lab, over_seeds, over_tasks, right
@@ -65,7 +68,19 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
     for stack, parts in STACKS.items():
         best = max(parts, key=lambda part: over_tasks(lab.every_prompt, kept[part]))
         made.append(difference_row(lab, stack, best, kept, f"{stack}_minus_best_single", 0.0))
-    return made
+    return made + [share_row(lab, name, found) for name in POLICIES]
+
+
+def share_row(lab: Lab, name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """The share of a policy's candidates that are right; beside it, less the base's. A mean over prompts."""
+    ours, base = (
+        np.array([one["curves"]["any"]["1"] for one in found[policy]]) for policy in (name, "base")
+    )  # (S, P)
+    groups = np.tile(np.arange(ours.shape[1]), len(ours))
+    less = bootstrap_mean((ours - base).ravel(), groups) if name != "base" else None
+    value, each = bootstrap_mean(ours.ravel(), groups), ours.mean(1).tolist()
+    beside = {"candidates": lab.scale.n, "less_base": less}
+    return row(f"{name}_over_all_candidates", value, each, lab.scale.seeds, COMMAND, None, beside)
 
 
 def overall_of_seeds(lab: Lab, values: NDArray) -> list[float]:

@@ -1,5 +1,6 @@
 """evidence/verification.py on models that have learned nothing: its prompts, records, rows and figures by hand."""
 
+import json
 import math
 import sys
 from dataclasses import replace
@@ -19,7 +20,9 @@ from evidence import (
     verification_search,
     verification_table,
 )
+from evidence.rows import row, write_rows
 from evidence.verification_training import judge_of, policy, trained_how
+from tastemaker.records import Interval
 from tastemaker.rewards.table import load_rewards
 from tastemaker.rewards.tiny_judge import JudgeConfig, TinyJudge
 from tastemaker.weights import shipped
@@ -124,7 +127,9 @@ def test_table_a_has_the_rows_that_are_claimed(lab, monkeypatch, tmp_path):
         names = ("plain", "kept", "orm_zero_shot", "orm")
         ledger = {"seconds_by_part": {}, "flops_by_part": {}, "paths": 2, "pruned": 1, "network_evaluations": 8}
         bits = {n: rng.integers(0, 2, len(lab.prompts)).tolist() for n in names}
-        return {"right": bits, "ledger": {**ledger, "verifier_calls": 2}, "training": {}, "rank_accuracy": {}}
+        curves = {"any": {"1": [0.5 if words[0] == "dpo" else 0.25] * len(lab.prompts)}}
+        said = {"ledger": {**ledger, "verifier_calls": 2}, "training": {}, "rank_accuracy": {}}
+        return {"right": bits, "curves": curves, **said}
 
     for name in ("pool", "parm_of", "step_by_step"):
         monkeypatch.setattr(verification_table, name, made)
@@ -137,5 +142,16 @@ def test_table_a_has_the_rows_that_are_claimed(lab, monkeypatch, tmp_path):
     assert stack["value"] == pytest.approx(rows["it_dpo_parm"]["value"] - max(singles))
     assert rows["parm_minus_base"]["target"] == 0.14 and rows["parm_minus_base"]["paper"] == 0.14
     assert set(rows["base"]["beside"]["tasks"]) == set(TASKS)
+    shares = [rows[f"{name}_over_all_candidates"] for name in ("base", "dpo")]
+    assert [s["value"] for s in shares] == [0.25, 0.5] and shares[1]["beside"]["less_base"]["low"] == 0.25
     verification_figure.draw_figure(list(rows.values()), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").is_file()
+
+
+def test_an_infinite_figure_is_written_and_read_again(tmp_path, capsys):
+    found = row("ratio", Interval(math.inf, 0.5, math.inf, 3), [], (0,), "none")
+    write_rows(tmp_path / "rows.json", [found])
+    again = json.loads((tmp_path / "rows.json").read_text())
+    assert again[0]["value"] is None
+    write_rows(tmp_path / "rows.json", again)
+    assert capsys.readouterr().out.splitlines()[-1] == "ratio: inf (0.5000, inf)"
