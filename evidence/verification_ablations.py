@@ -37,6 +37,7 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
 
 
 def control_row(lab: Lab) -> dict[str, Any]:
+    """What PARM's choice of pairs is worth beyond as much training by labels."""
     seeds = lab.seeds_of_ablations
     prompts = lab.prompts * len(seeds)
     ours, control = (right([pool(lab, name, seed) for seed in seeds], "plain") for name in ("it_dpo_guided", CONTROL))

@@ -51,18 +51,20 @@ def run_all(lab: Lab, seed: int) -> None:
 def rows(lab: Lab) -> list[dict[str, Any]]:
     over_seeds(lab, run_all)
     parm, orm = (Spending(lab, search, lab.scale.seeds) for search in (parm_at, best_of))
-    cut = [one for of_n in parm.records for one in of_n]
     curves = [curve_row(lab, name, judge) for name, judge in CURVES]
-    return [ratio_row("parm", parm, orm), pruning_row(lab, cut), *curves]
+    return [ratio_row("parm", parm, orm), pruning_row(parm), *curves]
 
 
 class Spending:
-    """Score and compute of one search at every N of the curves."""
+    """Score and compute of one search at every N of the curves. Raises TastemakerError where a path that was cut off
+    has cost anything after that."""
 
     def __init__(self, lab: Lab, search: Search, seeds: Sequence[int]):
         self.lab, self.seeds, self.counts = lab, seeds, lab.scale.counts
         self.prompts = lab.prompts * len(seeds)
         self.records = [[search(lab, n, seed) for seed in seeds] for n in self.counts]
+        every = [one for of_n in self.records for one in of_n]
+        self.paths, self.cut_off = sum(one["ledger"]["paths"] for one in every), require_none_after_pruning(every)
         self.right = [right(one, "kept") for one in self.records]  # (S P,) each
         pictures = len(lab.prompts)
         self.flops = [flops_per_picture(one, pictures) for one in self.records]
@@ -125,12 +127,10 @@ def ratio_row(name: str, ours: Spending, theirs: Spending) -> dict[str, Any]:
     )
 
 
-def pruning_row(lab: Lab, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def pruning_row(parm: Spending) -> dict[str, Any]:
     """Network evaluations of paths after they were cut off: the ledger counts them where the network is called."""
-    cut = require_none_after_pruning(records)
-    paths = sum(one["ledger"]["paths"] for one in records)
-    beside = {"paths": paths, "cut_off": cut}
-    return row("evaluations_after_pruning", Interval(0.0, 0.0, 0.0, cut), [], lab.scale.seeds, COMMAND, 0.0, beside,
+    none, beside = Interval(0.0, 0.0, 0.0, parm.cut_off), {"paths": parm.paths, "cut_off": parm.cut_off}
+    return row("evaluations_after_pruning", none, [], parm.seeds, COMMAND, 0.0, beside,
                unit="network evaluations")  # fmt: skip
 
 

@@ -52,11 +52,11 @@ def table_panel(axis: Any, rows: Mapping[str, Any]) -> None:
 def compute_panel(axis: Any, rows: Mapping[str, Any]) -> None:
     curves: dict[str, Any] = {}
     for name in ("halving", "parm"):
-        curves |= rows.get(f"{name}_compute_ratio", {}).get("beside", {}).get("curves", {})
-    for name, (label, colour) in SEARCHES.items():
-        if name not in curves:
-            continue
-        scores, costs = curves[name]["score"].values(), list(curves[name]["gflops"].values())
+        if found := rows.get(f"{name}_compute_ratio"):
+            curves |= found["beside"]["curves"]
+    for name, curve in curves.items():
+        label, colour = SEARCHES[name]
+        scores, costs = curve["score"].values(), list(curve["gflops"].values())
         axis.plot(costs, [s["value"] for s in scores], marker=".", color=colour, label=label)
         axis.fill_between(
             costs, [s["low"] for s in scores], [s["high"] for s in scores], color=colour, alpha=0.12, lw=0

@@ -73,9 +73,7 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
 
 def share_row(lab: Lab, name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """The share of a policy's candidates that are right; beside it, less the base's. A mean over prompts."""
-    ours, base = (
-        np.array([one["curves"]["any"]["1"] for one in found[policy]]) for policy in (name, "base")
-    )  # (S, P)
+    ours, base = (np.array([one["curves"]["any"]["1"] for one in found[n]]) for n in (name, "base"))  # (S, P) each
     groups = np.tile(np.arange(ours.shape[1]), len(ours))
     less = bootstrap_mean((ours - base).ravel(), groups) if name != "base" else None
     value, each = bootstrap_mean(ours.ravel(), groups), ours.mean(1).tolist()

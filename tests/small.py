@@ -9,7 +9,8 @@ from tastemaker.generators.tiny_flow import TinyFlow
 from tastemaker.generators.tiny_masked import TinyMasked
 from tastemaker.generators.token_network import TokenNetworkConfig
 from tastemaker.generators.vq import Tokenizer, TokenizerConfig
-from tastemaker.world.grammar import vocabulary
+from tastemaker.world.grammar import prompt_of, spec_of, swapped, vocabulary
+from tastemaker.world.scenes import compose, draw
 
 
 def shaken(network, seed, scale):
@@ -60,3 +61,10 @@ def tiny_masked(size=16, seed=0, scale=0.05):
     generator = TinyMasked.new(config, tiny_tokenizer(size, seed), Vocabulary(vocabulary(), 12), seed)
     shaken(generator.network, seed, scale)
     return generator
+
+
+def scene_and_swapped(seed):
+    """A clean scene of a prompt and one with a fact changed, (2, 3, 64, 64), and the prompt twice."""
+    spec = spec_of(1_000_000 + seed)
+    pair = [torch.from_numpy(draw(compose(s, seed))) for s in (spec, swapped(spec, seed))]
+    return torch.stack(pair).permute(0, 3, 1, 2), [prompt_of(spec)] * 2

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from small import shaken, tiny_clip
+from small import scene_and_swapped, shaken, tiny_clip
 
 from tastemaker.encoders.low_level import LowLevel, mscn
 from tastemaker.errors import TastemakerError, UnknownName
@@ -13,8 +13,6 @@ from tastemaker.rewards import feature_scorer, tiny_clip_scorer
 from tastemaker.rewards.feature_scorer import CachedScorer, FeatureNetwork, FeatureScorer
 from tastemaker.rewards.preference import Preference, load_preference, load_scorer
 from tastemaker.rewards.tiny_clip_scorer import FrozenTowers, HeadConfig, TinyClipScorer
-from tastemaker.world.grammar import prompt_of, spec_of, swapped
-from tastemaker.world.scenes import compose, draw
 
 PROMPTS = [Prompt("a photo of a cat"), Prompt("a photo of two dogs"), Prompt("a photo of a red apple")]
 
@@ -61,10 +59,7 @@ def test_frozen_towers_are_read_once_and_the_heads_see_the_same(images):
 def test_the_shipped_model_prefers_what_shows_the_prompt():
     reward, right = load_preference(), 0
     for k in range(24):
-        spec = spec_of(1_000_000 + k)
-        true, wrong = (draw(compose(s, k)) for s in (spec, swapped(spec, k)))
-        pair = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in (true, wrong)])
-        better, worse = reward.score(pair, [prompt_of(spec)] * 2).tolist()
+        better, worse = reward.score(*scene_and_swapped(k)).tolist()
         right += better > worse
     assert right >= 20
 

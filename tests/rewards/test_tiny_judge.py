@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small import shaken, tiny_clip, tiny_flow
+from small import scene_and_swapped, shaken, tiny_clip, tiny_flow
 
 from tastemaker.errors import TastemakerError, UnknownName
 from tastemaker.records import Prompt
@@ -15,8 +15,6 @@ from tastemaker.rewards.tiny_judge import (
     TinyJudge,
     load_tiny_judge,
 )
-from tastemaker.world.grammar import prompt_of, spec_of, swapped
-from tastemaker.world.scenes import compose, draw
 
 PROMPTS = [Prompt("a photo of a red cat"), Prompt("a photo of two dogs"), Prompt("a photo of a red cat")]
 
@@ -62,16 +60,14 @@ def test_before_it_has_learned_it_ranks_as_the_towers_do():
 def test_the_shipped_one_tells_scenes_apart():
     judge, right = load_reward("judge"), 0
     for k in range(24):
-        spec = spec_of(1_000_000 + k)
-        true, wrong = (draw(compose(s, k)) for s in (spec, swapped(spec, k)))
-        pair = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in (true, wrong)])
-        better, worse = judge.score(pair, [prompt_of(spec)] * 2).tolist()
+        pair, asked = scene_and_swapped(k)
+        better, worse = judge.score(pair, asked).tolist()
         right += better > worse
     assert right >= 20
     progress = torch.full((2,), 0.5)
-    assert judge.clear(pair, [prompt_of(spec)] * 2, progress).min() > 0.5
-    assert judge.clear(pair.mean((2, 3), keepdim=True).expand_as(pair), [prompt_of(spec)] * 2, progress).max() < 0.5
-    assert judge.faults(pair, [prompt_of(spec)] * 2).shape == (2, judge.grid, judge.grid)
+    assert judge.clear(pair, asked, progress).min() > 0.5
+    assert judge.clear(pair.mean((2, 3), keepdim=True).expand_as(pair), asked, progress).max() < 0.5
+    assert judge.faults(pair, asked).shape == (2, judge.grid, judge.grid)
 
 
 def test_a_picture_goes_through_its_tower_once_for_all_questions():

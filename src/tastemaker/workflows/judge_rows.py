@@ -10,7 +10,7 @@ Letters: P prompts, K paths of each, M = P K.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -34,7 +34,7 @@ from ..rewards import questions
 from ..sampling import finish
 from ..world.check import LABELS, detector
 from ..world.faults import Detections, faults_of, wrong_regions, wrong_words
-from ..world.grammar import evaluated_prompts, even_prompts, prompt_of, swapped
+from ..world.grammar import evaluated_prompts, even_prompts, prompt_of, swapped, texts_but_single_objects
 
 AT_ONCE = 64  # paths
 TRIES = 96  # prompts of one changed fact, of which one may have the other answer
@@ -50,8 +50,7 @@ def judge_prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
 
 def not_said(other: Sequence[Prompt]) -> set[str]:
     """What contrasts must not say: the other part's prompts, and the evaluation's but for the single objects."""
-    evaluated = (p for p in evaluated_prompts() if (p.spec or {})["tag"] != "single_object")
-    return {p.text for p in (*evaluated, *other)}
+    return texts_but_single_objects(evaluated_prompts()) | {p.text for p in other}
 
 
 def drawn_rows(
@@ -123,9 +122,14 @@ def opposite(
     single = ({"tag": "single_object", "include": [{"class": name, "count": 1}]} for one in seen for name in one)
     for spec in chain(changed, single):
         other = prompt_of(spec)
-        if other.text not in without and any(verdict_of(one, spec).correct for one in seen) != answer:
+        if other.text not in without and shown(seen, spec) != answer:
             return other
     return None
+
+
+def shown(seen: Sequence[Detections], spec: Mapping[str, Any]) -> bool:
+    """Whether one of the pictures is right. seen: what the check sees in each."""
+    return any(verdict_of(one, spec).correct for one in seen)
 
 
 def turned(rows: Rows, others: Sequence[Prompt | None]) -> tuple[Rows, list[int]]:
@@ -169,7 +173,7 @@ def process_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
     ends = paths.pictures(finish(paths.generator, state.fork(rollouts)))
     found = detector(LABELS).detect(from_bytes(ends))
     seen = [found[k : k + rollouts] for k in range(0, len(found), rollouts)]
-    right = [any(verdict_of(one, p.spec or {}).correct for one in own) for own, p in zip(seen, paths.prompts)]
+    right = [shown(own, p.spec or {}) for own, p in zip(seen, paths.prompts)]
     rows = paths.rows(images, "potential", torch.tensor(right))
     return [rows, turned(rows, paths.others(seen, rows.answer, config, number))[0]]
 

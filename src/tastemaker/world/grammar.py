@@ -110,13 +110,18 @@ def evaluated_prompts() -> list[Prompt]:
     return evaluation_prompts(30)
 
 
+def texts_but_single_objects(prompts: Sequence[Prompt]) -> set[str]:
+    """What can be kept apart: of single objects there are 18, which everybody meets."""
+    return {p.text for p in prompts if (p.spec or {}).get("tag") != "single_object"}
+
+
 def even_prompts(
     count: int, seed: int, without: Sequence[Prompt] = (), held_out: float = 0.0
 ) -> tuple[list[Prompt], list[Prompt]]:
     """About `count` prompts, as many of each task, in two parts that share no words: the second gets the share
     `held_out` of them. Those of `without` are left out, but for single objects. A task with fewer prompts than its
     part of `count` has them several times. Raises TastemakerError where a task has no prompt for one of the parts."""
-    left_out = {p.text for p in without if (p.spec or {}).get("tag") != "single_object"}
+    left_out = texts_but_single_objects(without)
     parts: tuple[list[Prompt], list[Prompt]] = ([], [])
     for task in TASKS:
         drawn = (prompt_of(spec_of(mix(seed, k), task)) for k in range(4 * count))
