@@ -141,6 +141,14 @@ def test_extremes_drop_prompts_that_agree():
     assert extremes(scores, 0.9).tolist() == [[3, 1, 2]]
 
 
+def test_extremes_pair_the_second_best_with_the_second_worst():
+    right = torch.tensor([[0.0, 1.0, 0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0], [1.0] * 6])
+    assert extremes(right, 0.0, 3).tolist() == [[0, 1, 0], [0, 3, 2], [0, 5, 4], [1, 0, 1]]
+    graded = torch.tensor([[0.1, 0.9, 0.5, math.nan, 0.4]])
+    assert extremes(graded, 0.0, 9).tolist() == [[0, 1, 0], [0, 2, 4]]
+    assert extremes(graded, 0.2, 9).tolist() == [[0, 1, 0]]
+
+
 def test_pairs_of_a_round_are_the_best_and_the_worst():
     generator, config = tiny_masked(), Config(drawn_prompts=4, per_prompt=3)
     tensors, found = drawn_pairs(generator, Brightness(), PROMPTS, config, 0)

@@ -70,8 +70,10 @@ class Config(TuningConfig):
     """P: prompts of a round"""
     per_prompt: int = 6
     """K: pictures of each, at least 2"""
+    pairs_per_prompt: int = 1
+    """pairs of a prompt at most: the best with the worst, the second best with the second worst, and so on"""
     least_difference: float = 0.0
-    """prompts whose best and worst picture differ by no more than this are dropped"""
+    """two pictures that differ by no more than this are no pair; a prompt without a pair is dropped"""
     pretraining_weight: float = 0.0
     """of the loss on captioned pictures; 0 is the published form"""
     seed: int = 0
@@ -90,6 +92,7 @@ class Config(TuningConfig):
         expect(
             self.drawn_prompts >= 1 and self.per_prompt >= 2, "drawn_prompts >= 1, per_prompt >= 2", self.per_prompt
         )
+        expect(self.pairs_per_prompt >= 1, "pairs_per_prompt of at least 1", self.pairs_per_prompt)
         expect(self.least_difference >= 0, "a least_difference of at least 0", self.least_difference)
 
 

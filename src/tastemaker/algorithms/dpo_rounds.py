@@ -28,14 +28,16 @@ if TYPE_CHECKING:
     from .dpo import Config
 
 
-def extremes(scores: Tensor, least: float) -> Tensor:
-    """(P, K) -> (p, 3) int64: prompt, best and worst of those whose scores differ by more than `least`, the first of
-    equals. NaN is neither; a prompt with fewer than two scores is dropped."""
-    best = torch.where(scores.isnan(), -torch.inf, scores).argmax(1)
-    worst = torch.where(scores.isnan(), torch.inf, scores).argmin(1)
-    apart = scores.gather(1, best[:, None]) - scores.gather(1, worst[:, None])  # NaN where all are
-    rows = (apart[:, 0] > least).nonzero()[:, 0]
-    return torch.stack([rows, best[rows], worst[rows]], 1)
+def extremes(scores: Tensor, least: float, count: int = 1) -> Tensor:
+    """(P, K) -> (p, 3) int64: prompt, better and worse picture. The best of a prompt goes with its worst, the second
+    best with the second worst, and so on up to `count` pairs, as long as the two differ by more than `least`; of
+    equals the first. NaN is in no pair; a prompt with fewer than two scores is dropped."""
+    best = torch.where(scores.isnan(), -torch.inf, scores).argsort(dim=1, descending=True, stable=True)
+    worst = torch.where(scores.isnan(), torch.inf, scores).argsort(dim=1, stable=True)
+    best, worst = best[:, :count], worst[:, :count]  # (P, count)
+    apart = scores.gather(1, best) - scores.gather(1, worst)  # NaN where one has none
+    rows, ranks = (apart > least).nonzero(as_tuple=True)
+    return torch.stack([rows, best[rows, ranks], worst[rows, ranks]], 1)
 
 
 def drawn_pairs(
@@ -49,7 +51,7 @@ def drawn_pairs(
         asked = [prompts[k] for k in places[i : i + at_once]]  # type: ignore[call-overload]
         drawn = draw_scored(generator, reward, asked, config.per_prompt, mix(config.seed, 3, number, i))
         scores = drawn.scores.reshape(len(asked), config.per_prompt)
-        kept = extremes(scores, config.least_difference)
+        kept = extremes(scores, config.least_difference, config.pairs_per_prompt)
         images.append(drawn.images.unflatten(0, scores.shape)[kept[:, :1], kept[:, 1:]])
         positions += [places[i + row] for row in kept[:, 0].tolist()]
         means.append(scores.flatten())
@@ -58,7 +60,7 @@ def drawn_pairs(
             f"round {number + 1}: '{reward.name}' tells no two pictures of a prompt apart, so there is no pair; draw "
             "more with per_prompt, or take a reward that varies"
         )
-    found = {"pairs": float(len(positions)), "dropped_prompts": float(len(places) - len(positions))}
+    found = {"pairs": float(len(positions)), "dropped_prompts": float(len(places) - len(set(positions)))}
     found["drawn_reward"] = float(torch.cat(means).nanmean())
     return {"images": torch.cat(images), "positions": torch.tensor(positions)}, found
 
