@@ -57,6 +57,22 @@ def test_before_it_has_learned_it_ranks_as_the_towers_do():
     assert (judge.clear(images, PROMPTS, progress) == 0.5).all()  # of which the words say nothing
 
 
+@pytest.mark.parametrize("share, learning", [(1.0, 0), (0.5, 1), (0.0, 1)])
+def test_the_towers_learn_as_far_as_they_are_told(share, learning):
+    judge = tiny_judge()
+    judge.network.requires_grad_(True)
+    judge.freeze(share)
+    towers = judge.network.towers
+    for tower in (towers.image, towers.text):
+        blocks = [all(p.requires_grad for p in block.parameters()) for block in tower.blocks.layers]
+        assert sum(blocks) == learning
+    assert all(p.requires_grad for p in judge.network.heads.parameters())
+    images, question = pictures(), torch.zeros(3, dtype=torch.int64)
+    judge.logits(images, PROMPTS, question)[0].sum().backward()
+    learned = {name for name, p in towers.named_parameters() if p.grad is not None}
+    assert bool(learned) == (share < 1) and ("image.place" in learned) == (share == 0)
+
+
 def test_the_shipped_one_tells_scenes_apart():
     judge, right = load_reward("judge"), 0
     for k in range(24):

@@ -67,6 +67,9 @@ class Config:
     """rows a step"""
     fault_weight: float = 0.5
     """of the words and the regions, for parm++"""
+    frozen_share: float = 1.0
+    """share of tiny-clip's blocks that stay as they are, from the input on, in [0, 1]; trained on few pictures they
+    forget more than they learn"""
     members: int = 3
     """heads that learn from other samples of the prompts"""
     width: int = 96
@@ -101,6 +104,7 @@ class Config:
         expect(self.steps >= 1 and self.batch_size >= 1, "steps and batch_size of at least 1", self.steps)
         expect(self.members >= 1 and self.depth >= 1, "members and depth of at least 1", self.members)
         expect(self.width >= 32 and self.width % 32 == 0, "a width that is a multiple of 32", self.width)
+        expect(0 <= self.frozen_share <= 1, "frozen_share in [0, 1]", self.frozen_share)
         expect(0 < self.validation_share < 1, "validation_share in (0, 1)", self.validation_share)
         expect(self.validate_every >= 1 and self.patience >= 1, "validate_every and patience of at least 1", "less")
 

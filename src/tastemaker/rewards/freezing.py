@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ..encoders.tiny_clip import TinyClipNetwork
+
 Part = nn.Module | nn.Parameter
 
 
@@ -31,6 +33,24 @@ def freeze(towers: Iterable[Tower], share: float) -> None:
         _learns(tower.blocks[:first], False)
         _learns(tower.blocks[first:], True)
         _learns(tower.behind, share < 1)
+
+
+def freeze_tiny_clip(towers: TinyClipNetwork, share: float) -> None:
+    """`freeze` of both towers. The projections to the shared space never learn."""
+    towers.requires_grad_(False)
+    image, text = towers.image, towers.text
+    freeze(
+        [
+            _tower([image.stem, image.place, image.pool], image.blocks),
+            _tower([text.word, text.place, text.pool], text.blocks),
+        ],
+        share,
+    )
+
+
+def _tower(before: Sequence[Part], blocks: nn.TransformerEncoder) -> Tower:
+    assert blocks.norm is not None, "`transformer` ends in a norm"
+    return Tower(before, list(blocks.layers), [blocks.norm])
 
 
 def _learns(parts: Iterable[Part], yes: bool) -> None:

@@ -24,7 +24,7 @@ from ..encoders.words import Vocabulary
 from ..protocols import Prompt
 from ..records import Provenance
 from ..weights import device_of, fill, save_weights, shape_of
-from .freezing import Part, Tower, freeze
+from .freezing import freeze_tiny_clip
 
 KIND = "tiny-clip"
 FIT = 10.0  # the cosine's unit, as in the reward `alignment`
@@ -122,17 +122,8 @@ class TinyClipScorer:
             return cls(TinyClipScorerNetwork(clip.network, config), clip.vocabulary)
 
     def freeze(self, share: float) -> None:
-        """See freezing.py. The projections to the shared space are never trained."""
-        towers = self.network.towers
-        towers.requires_grad_(False)
-        image, text = towers.image, towers.text
-        freeze(
-            [
-                _tower([image.stem, image.place, image.pool], image.blocks),
-                _tower([text.word, text.place, text.pool], text.blocks),
-            ],
-            share,
-        )
+        """See freezing.py."""
+        freeze_tiny_clip(self.network.towers, share)
 
     def read(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, S, S): the whole picture, as the towers take it."""
@@ -200,11 +191,6 @@ class FrozenTowers:
             words = self.scorer.vocabulary.encode([text]).to(device_of(self.network))
             self.said[text] = self.network.towers.text.states(words)[0]
         return self.said[text]
-
-
-def _tower(before: Sequence[Part], blocks: nn.TransformerEncoder) -> Tower:
-    assert blocks.norm is not None, "`transformer` ends in a norm"
-    return Tower(before, list(blocks.layers), [blocks.norm])
 
 
 def new_on(path: str, config: HeadConfig, seed: int) -> TinyClipScorer:

@@ -30,6 +30,7 @@ from ..errors import TastemakerError
 from ..records import Prompt, Provenance
 from ..weights import device_of, file_hash, fill, load_weights, save_weights, shape_of
 from .ensemble import pessimistic
+from .freezing import freeze_tiny_clip
 
 KIND = "judge"
 QUESTIONS = ("score", "clear", "potential")
@@ -127,6 +128,10 @@ class TinyJudge:
         return self.size // 8
 
     # for training
+
+    def freeze(self, share: float) -> None:
+        """See freezing.py."""
+        freeze_tiny_clip(self.network.towers, share)
 
     def logits(self, images: Tensor, prompts: Sequence[Prompt], question: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) in [0, 1], the number of the question of each (B,) -> its log-odds (M, B), and those of a

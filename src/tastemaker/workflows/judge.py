@@ -61,6 +61,7 @@ def new_judge(config: Config) -> Any:
         shape = JudgeConfig(config.width, config.depth, config.members)
         student = TinyJudge.new(load_tiny_clip(path or None), shape, config.seed)
         student.network.requires_grad_(True)
+        student.freeze(config.frozen_share)
         return student
     if kind != "vlm" or not path:
         raise TastemakerError(f"expected base=tiny-clip[:PATH] or base=vlm:FOLDER, got '{config.base}'")
