@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tastemaker.evaluation.geneval import compare, geneval
-
 from . import verification_similarity
 from .rows import row
 from .verification_curves import Spending, ratio_row
-from .verification_lab import COMMAND, Lab, over_seeds, right
+from .verification_lab import COMMAND, Lab, measured, over_seeds, right
 from .verification_search import PARTS, best_of, cost_of, halved, parm_of, part_of, pool
 
 CONTROL = "it_dpo_third"  # as much training as it_dpo_guided, by labels
@@ -41,9 +39,8 @@ def control_row(lab: Lab) -> dict[str, Any]:
     seeds = lab.seeds_of_ablations
     prompts = lab.prompts * len(seeds)
     ours, control = (right([pool(lab, name, seed) for seed in seeds], "plain") for name in ("it_dpo_guided", CONTROL))
-    found = compare(prompts, ours, control)
-    beside = {"tasks": found.tasks, CONTROL: geneval(prompts, control).overall}
-    value = found.overall
+    value, tasks = measured(prompts, ours - control)
+    beside = {"tasks": tasks, CONTROL: measured(prompts, control)[0]}
     return row("it_dpo_guided_minus_as_much_training", value, [value.value], seeds, COMMAND, None, beside)
 
 
@@ -55,11 +52,11 @@ def part_row(lab: Lab, name: str) -> dict[str, Any]:
     ours = right(records, "kept")
     base = right([pool(lab, "base", seed) for seed in seeds], "plain")
     whole = right([parm_of(lab, "base", seed) for seed in seeds], "kept")
-    value = compare(prompts, ours, base)
+    value, tasks = measured(prompts, ours - base)
     beside = {
-        "tasks": value.tasks,
-        "score": geneval(prompts, ours).overall,
-        "less_parm": compare(prompts, ours, whole).overall,
+        "tasks": tasks,
+        "score": measured(prompts, ours)[0],
+        "less_parm": measured(prompts, ours - whole)[0],
         "of_a_picture": cost_of(records, len(lab.prompts)),
     }
-    return row(f"parm_{name}_minus_base", value.overall, [value.overall.value], seeds, COMMAND, None, beside)
+    return row(f"parm_{name}_minus_base", value, [value.value], seeds, COMMAND, None, beside)

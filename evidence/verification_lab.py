@@ -24,13 +24,14 @@ from tastemaker.algorithms.optimise import OptimiserConfig
 from tastemaker.allocator import keep_freed_memory
 from tastemaker.devices import best_device, place
 from tastemaker.encoders.words import Vocabulary
-from tastemaker.evaluation.geneval import task_codes
+from tastemaker.evaluation import geneval
+from tastemaker.evaluation.intervals import bootstrap_mean
 from tastemaker.generators.tiny_masked import KIND, TinyMasked
 from tastemaker.generators.token_network import TokenNetworkConfig
 from tastemaker.generators.vq import Tokenizer, TokenizerConfig
 from tastemaker.protocols import Reward
 from tastemaker.randomness import mix
-from tastemaker.records import Prompt
+from tastemaker.records import Interval, Prompt
 from tastemaker.rewards.table import load_rewards
 from tastemaker.weights import shipped
 from tastemaker.workflows.configs import plain
@@ -66,11 +67,11 @@ class Scale:
     paths: int = 8
     process_paths: int = 3
     rollouts: int = 3
-    judge_steps: int = 200
+    judge_steps: int = 400
     judge_batch: int = 96
-    paired: int = 288
+    paired: int = 480
     per_prompt: int = 6
-    dpo_steps: int = 60
+    dpo_steps: int = 96
     dpo_batch: int = 32
     similar: int = 8
     similar_per_task: int = 4
@@ -163,18 +164,19 @@ class Lab:
         scale = self.scale
         steps, paths = scale.judge_steps, scale.process_paths if recipe == "prm" else scale.paths
         optimiser = OptimiserConfig(
-            4e-4, weight_decay=0.05, warmup_steps=min(50, steps // 4), cosine_steps=steps, ema_decay=0.99
+            5e-4, weight_decay=0.05, warmup_steps=min(50, steps // 4), cosine_steps=steps, ema_decay=0.99
         )
         return judge.Config(
             model=self.model, recipe=recipe, prompts=scale.judged, per_prompt=paths, rollouts=scale.rollouts,
-            steps=steps, batch_size=scale.judge_batch, patience=3, seed=seed, optimiser=optimiser,
+            steps=steps, batch_size=scale.judge_batch, patience=4, seed=seed, optimiser=optimiser,
         )  # fmt: skip
 
-    def dpo_config(self, seed: int, rounds: int) -> dpo.Config:
+    def dpo_config(self, seed: int, rounds: int, least_difference: float = 0.0) -> dpo.Config:
         scale = self.scale
         return dpo.Config(
             model=self.model, rounds=min(rounds, scale.dpo_steps), steps=scale.dpo_steps, batch_size=scale.dpo_batch,
-            drawn_prompts=scale.paired // rounds, per_prompt=scale.per_prompt, draws=2, seed=seed,
+            drawn_prompts=scale.paired // rounds, per_prompt=scale.per_prompt, draws=1, seed=seed,
+            pairs_per_prompt=scale.per_prompt // 2, least_difference=least_difference,
         )  # fmt: skip
 
     # records
@@ -216,10 +218,20 @@ def begun(threads: int) -> None:
 
 def over_tasks(prompts: Sequence[Prompt], values: NDArray) -> float:
     """The mean over tasks of the mean in each; prompts, values (B,)."""
-    tasks, _ = task_codes(prompts)
+    tasks, _ = geneval.task_codes(prompts)
     return float(np.mean([values[tasks == task].mean() for task in range(tasks.max() + 1)]))
 
 
+def measured(prompts: Sequence[Prompt], values: NDArray) -> tuple[Interval, dict[str, Interval]]:
+    """The mean over tasks and the mean of each; prompts, values (B,): right or wrong, shares, or differences of the
+    two. Prompts are resampled."""
+    tasks, groups = geneval.task_codes(prompts)
+    own = {name: tasks == task for name, task in geneval.names(prompts)}
+    by_task = {name: bootstrap_mean(values[rows], groups[rows]) for name, rows in own.items()}
+    return geneval.over_tasks(values, tasks, groups), by_task
+
+
 def right(records: Sequence[dict[str, Any]], key: str) -> NDArray:
-    """(S P,) float64 of the records of every seed: 1 where the picture that was kept is right."""
+    """(S P,) float64 of the records of every seed: 1 where the picture that was kept is right, a share where none
+    was chosen."""
     return np.concatenate([np.array(one["right"][key], np.float64) for one in records])

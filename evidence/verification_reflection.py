@@ -2,8 +2,9 @@
 
 Each search ends as PARM does and then goes on, so that one run gives both: what PARM had kept, and what stands after
 at most three reflections. `remask` fills the regions at fault in again, `rewrite` draws anew from a prompt that says
-once more what was missed; neither needs a generator that was tuned for it, which the paper's is. With one path
-instead of N, reflection is all that there is to choose by.
+once more what was missed; both are of the base. `correct` does both at once, by a generator that was tuned to correct
+itself, as the paper's is: there the search before is that generator's too. With one path instead of N, reflection is
+all that there is to choose by.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from tastemaker.search.selected import choose
 from .rows import row
 from .verification_lab import COMMAND, Lab, over_seeds, over_tasks, right
 from .verification_search import FIRST_LOOK, checked, cost_of, turns
-from .verification_training import judge_of
+from .verification_training import corrected, judge_of
 
-WAYS = ("remask", "rewrite")
+WAYS = ("correct", "remask", "rewrite")  # the paper's is the first
 PAPER, TARGET = 0.09, 0.09  # 0.61 without, 0.70 with
 
 
@@ -34,7 +35,8 @@ def reflected(lab: Lab, way: str, n: int, seed: int) -> dict[str, Any]:
     def make() -> dict[str, Any]:
         judge, ledger, kept = judge_of(lab, "parm", seed), Ledger(), []
         config = reflect.Config(n, way=way, first_look=FIRST_LOOK)
-        for found, prompts in turns(lab, reflect, lab.generator(), judge, config, seed, ledger):
+        generator = corrected(lab, seed) if way == "correct" else lab.generator()
+        for found, prompts in turns(lab, reflect, generator, judge, config, seed, ledger):
             first, own = choose(found.scores[:, :n]).clamp_min(0), torch.arange(len(prompts))
             before, after = (
                 checked(from_bytes(found.pictures[own, place]), prompts)

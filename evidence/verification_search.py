@@ -31,7 +31,7 @@ from tastemaker.world.check import WorldCheck
 from .verification_lab import Lab
 from .verification_training import judge_of, policy, trained_how
 
-FIRST_LOOK = 0.5  # share of the steps: what judges learn says that nothing is clear before 10/18
+FIRST_LOOK = 0.6  # share of the steps: what judges learn says that nothing is clear before 10/18
 FLOW = "flow"
 RUNGS = (0.5, 0.7, 0.85)
 
@@ -146,13 +146,14 @@ def judged(found: Selected, prompts: Sequence[Prompt], judges: dict[str, Any]) -
 
 def chosen_of(check: Tensor, scores: dict[str, Tensor]) -> dict[str, Any]:
     """What becomes of N candidates (P, N) by each judge: the kept one, the curve over N with every choice of the
-    candidates counted, and how often a right one is ranked above a wrong one. `any`: by one who always knows."""
+    candidates counted, and how often a right one is ranked above a wrong one. `plain`: the share of all N that is
+    right, which is what one picture is worth; `any`: by one who always knows."""
     check = check.double()
-    right = {"plain": check[:, 0]} | {name: favourite(own, check) for name, own in scores.items()}
+    right = {name: favourite(own, check).int().tolist() for name, own in scores.items()}
     curves = {name: curve(own, check) for name, own in scores.items()}
     curves["any"] = {str(n): rounded([any_of(row, n) for row in check.tolist()]) for n in counts(check.shape[1])}
     ranks = {name: rank_accuracy(own, check) for name, own in scores.items()}
-    return {"right": {n: v.int().tolist() for n, v in right.items()}, "curves": curves, "rank_accuracy": ranks}
+    return {"right": {"plain": curves["any"]["1"]} | right, "curves": curves, "rank_accuracy": ranks}
 
 
 def favourite(scores: Tensor, check: Tensor) -> Tensor:

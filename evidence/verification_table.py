@@ -2,8 +2,8 @@
 with a verifier at N paths, after DPO, and with both; and tiny-flow, the diffusion model of the same world, beside it.
 
 All rows of a seed draw from the same seeds, so differences are paired; intervals resample prompts and, within them,
-the pictures of the seeds. A stack is compared with the better of its two parts by the mean over tasks. One
-picture of a prompt says little about a policy: `*_over_all_candidates` counts all N that were drawn.
+the pictures of the seeds. A stack is compared with the better of its two parts by the mean over tasks. Where nobody
+chooses, a prompt counts with the share of its N pictures that is right: one of them would say little.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tastemaker.evaluation.geneval import compare, geneval
-from tastemaker.evaluation.intervals import bootstrap_mean
-
 from .rows import row
-from .verification_lab import COMMAND, Lab, over_seeds, over_tasks, right
+from .verification_lab import COMMAND, Lab, measured, over_seeds, over_tasks, right
 from .verification_search import FLOW, cost_of, parm_of, pool, step_by_step
 from .verification_training import POLICIES
 
@@ -68,17 +64,7 @@ def rows(lab: Lab) -> list[dict[str, Any]]:
     for stack, parts in STACKS.items():
         best = max(parts, key=lambda part: over_tasks(lab.every_prompt, kept[part]))
         made.append(difference_row(lab, stack, best, kept, f"{stack}_minus_best_single", 0.0))
-    return made + [share_row(lab, name, found) for name in POLICIES]
-
-
-def share_row(lab: Lab, name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """The share of a policy's candidates that are right; beside it, less the base's. A mean over prompts."""
-    ours, base = (np.array([one["curves"]["any"]["1"] for one in found[n]]) for n in (name, "base"))  # (S, P) each
-    groups = np.tile(np.arange(ours.shape[1]), len(ours))
-    less = bootstrap_mean((ours - base).ravel(), groups) if name != "base" else None
-    value, each = bootstrap_mean(ours.ravel(), groups), ours.mean(1).tolist()
-    beside = {"candidates": lab.scale.n, "less_base": less}
-    return row(f"{name}_over_all_candidates", value, each, lab.scale.seeds, COMMAND, None, beside)
+    return made
 
 
 def overall_of_seeds(lab: Lab, values: NDArray) -> list[float]:
@@ -87,27 +73,26 @@ def overall_of_seeds(lab: Lab, values: NDArray) -> list[float]:
 
 
 def score_row(lab: Lab, name: str, values: NDArray, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found, verifier = geneval(lab.every_prompt, values), ROWS[name][1]
+    (value, tasks), verifier = measured(lab.every_prompt, values), ROWS[name][1]
     searched = verifier not in ("plain", "orm_zero_shot")  # whose ledger is that of another choice
     beside: dict[str, Any] = {
-        "tasks": found.tasks,
-        "pooled": found.pooled,
+        "tasks": tasks,
         "rank_accuracy": [one.get("rank_accuracy", {}).get(verifier) for one in records],
         "of_a_picture": cost_of(records, len(lab.prompts)) if searched else None,
     }
     if verifier == "plain":
         beside["training"] = [one["training"] for one in records]
     each = overall_of_seeds(lab, values)
-    return row(name, found.overall, each, lab.scale.seeds, COMMAND, None, beside, PAPER.get(name))
+    return row(name, value, each, lab.scale.seeds, COMMAND, None, beside, PAPER.get(name))
 
 
 def difference_row(
     lab: Lab, name: str, other: str, kept: Mapping[str, NDArray], claim: str, target: float | None
 ) -> dict[str, Any]:
     """kept: (S P,) by name."""
-    found = compare(lab.every_prompt, kept[name], kept[other])
+    value, tasks = measured(lab.every_prompt, kept[name] - kept[other])
     pairs = zip(overall_of_seeds(lab, kept[name]), overall_of_seeds(lab, kept[other]))
     paper = PAPER[name] - PAPER[other] if name in PAPER and other in PAPER else None
-    beside = {"compared_with": other, "tasks": found.tasks, "pooled": found.pooled}
+    beside = {"compared_with": other, "tasks": tasks}
     each = [a - b for a, b in pairs]
-    return row(claim, found.overall, each, lab.scale.seeds, COMMAND, target, beside, paper and round(paper, 2))
+    return row(claim, value, each, lab.scale.seeds, COMMAND, target, beside, paper and round(paper, 2))

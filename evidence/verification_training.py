@@ -13,6 +13,9 @@
 | `it_dpo_guided` | `it_dpo` | PARM's judge, in four rounds, each with pictures of the policy by then |
 | `it_dpo_third` | `it_dpo` | the labels, in four rounds: as much training without PARM |
 
+`corrected` is the base after self-correction tuning, on scenes of the world with one fact wrong, as `tastemaker train
+self-correction` does it: twice as many steps as a stage of DPO.
+
 Policies of a seed follow the judge of that seed, and it is pessimistic there: the mean of its three members less
 their deviation, so that what one of them mistakes for good is not followed.
 """
@@ -27,11 +30,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tastemaker.algorithms import dpo, judge
+from tastemaker.algorithms import dpo, judge, self_correction
 from tastemaker.algorithms.judge import QUESTIONS, SHARES, Rows
 from tastemaker.algorithms.optimise import begin
 from tastemaker.algorithms.selection import Selection
+from tastemaker.data.batches import Batches
 from tastemaker.devices import best_device, place
+from tastemaker.randomness import mix
 from tastemaker.records import Prompt
 from tastemaker.report.metrics import read_metrics
 from tastemaker.rewards.tiny_judge import TinyJudge, load_tiny_judge
@@ -39,13 +44,16 @@ from tastemaker.workflows.follow import follow
 from tastemaker.workflows.judge import base_rate, conclude, kept_rows, labels_of, new_judge
 from tastemaker.workflows.judge_rows import drawn_rows, not_said
 from tastemaker.workflows.runs import open_run
+from tastemaker.workflows.tuning import picture_side, pictures
+from tastemaker.world.corrections import WorldCorrections
 
 from .drl_training import TUNED, carried_out, tuned
-from .verification_lab import Lab
+from .verification_lab import WORLD, Lab
 
 RECIPES = {"orm": "orm", "prm": "prm", "parm": "parm++"}
 POLICIES = ("base", "dpo", "it_dpo", "it_dpo_guided")
 KAPPA = 1.0  # pessimism of the judge that a policy follows
+SURE = 1.0  # log-odds by which its two pictures of a pair differ
 
 
 @dataclass(frozen=True)
@@ -153,11 +161,26 @@ def policy(lab: Lab, name: str, seed: int) -> Any:
     generator = policy(lab, stage.begins_as, seed)
     reference = generator.reference()
     reward = judge_of(lab, "parm", seed, KAPPA) if stage.guided else lab.labels
-    config = lab.dpo_config(10 * seed + stage.number, stage.rounds)
+    config = lab.dpo_config(10 * seed + stage.number, stage.rounds, SURE if stage.guided else 0.0)
     prompts = [p for part in lab.training_prompts(config.seed, lab.scale.paired) for p in part]
     carried_out(
         lambda state, kept: dpo.train_rounds(generator, reference, reward, prompts, None, config, state, kept),
         generator, config, folder,
+    )  # fmt: skip
+    return generator
+
+
+def corrected(lab: Lab, seed: int) -> Any:
+    """The base, tuned to set right what a critique has found; trained now if it is not."""
+    generator = lab.generator()
+    config = self_correction.Config(
+        model=lab.model, steps=2 * lab.scale.dpo_steps, batch_size=lab.scale.dpo_batch, seed=mix(WORLD, 3, seed)
+    )
+    groups = Batches(WorldCorrections(config.seed, picture_side(generator)), config.batch_size, config.seed)
+    batches = pictures(generator, config, None)
+    carried_out(
+        lambda state, _: self_correction.train(generator, groups, batches, config, state),
+        generator, config, lab.made / f"corrected-{seed}",
     )  # fmt: skip
     return generator
 

@@ -17,11 +17,12 @@ from evidence import (
     verification_curves,
     verification_figure,
     verification_lab,
+    verification_reflection,
     verification_search,
     verification_table,
 )
 from evidence.rows import row, write_rows
-from evidence.verification_training import judge_of, policy, trained_how
+from evidence.verification_training import corrected, judge_of, policy, trained_how
 from tastemaker.records import Interval
 from tastemaker.rewards.table import load_rewards
 from tastemaker.rewards.tiny_judge import JudgeConfig, TinyJudge
@@ -105,10 +106,18 @@ def test_a_policy_is_trained_once_from_the_stage_before(lab):
     assert any(not torch.equal(p, after[name]) for name, p in further.network.named_parameters())
 
 
+def test_reflection_is_of_a_generator_that_was_tuned_for_it(lab):
+    found = verification_reflection.reflected(lab, "correct", 2, 0)
+    assert {len(found[name]) for name in ("redrawn", "taken")} == {len(lab.prompts)}
+    assert set(found["right"]) == {"with", "without"} and found["ledger"]["paths"] >= 2 * len(lab.prompts)
+    base, tuned = (dict(g.network.named_parameters()) for g in (lab.generator(), corrected(lab, 0)))
+    assert any(not torch.equal(base[name], tuned[name]) for name in base)
+
+
 def test_candidates_by_hand():
     check = torch.tensor([[0, 1, 1], [0, 0, 0]])
     found = verification_search.chosen_of(check, {"a": torch.tensor([[3.0, 2, 1], [1, 1, 1]])})
-    assert found["right"] == {"plain": [0, 0], "a": [0, 0]} and found["rank_accuracy"]["a"] == 0
+    assert found["right"] == {"plain": [0.6667, 0.0], "a": [0, 0]} and found["rank_accuracy"]["a"] == 0
     assert found["curves"]["a"]["2"] == [round(1 / 3, 4), 0.0] and found["curves"]["any"]["2"] == [1.0, 0.0]
     best = verification_search.chosen_of(check, {"a": torch.tensor([[1.0, 1, 2], [1, 1, 1]])})
     assert best["right"]["a"] == [1, 0] and best["rank_accuracy"]["a"] == 0.75
@@ -127,9 +136,9 @@ def test_table_a_has_the_rows_that_are_claimed(lab, monkeypatch, tmp_path):
         names = ("plain", "kept", "orm_zero_shot", "orm")
         ledger = {"seconds_by_part": {}, "flops_by_part": {}, "paths": 2, "pruned": 1, "network_evaluations": 8}
         bits = {n: rng.integers(0, 2, len(lab.prompts)).tolist() for n in names}
-        curves = {"any": {"1": [0.5 if words[0] == "dpo" else 0.25] * len(lab.prompts)}}
+        bits["plain"] = [0.5 if words[0] == "dpo" else 0.25] * len(lab.prompts)
         said = {"ledger": {**ledger, "verifier_calls": 2}, "training": {}, "rank_accuracy": {}}
-        return {"right": bits, "curves": curves, **said}
+        return {"right": bits, **said}
 
     for name in ("pool", "parm_of", "step_by_step"):
         monkeypatch.setattr(verification_table, name, made)
@@ -142,8 +151,8 @@ def test_table_a_has_the_rows_that_are_claimed(lab, monkeypatch, tmp_path):
     assert stack["value"] == pytest.approx(rows["it_dpo_parm"]["value"] - max(singles))
     assert rows["parm_minus_base"]["target"] == 0.14 and rows["parm_minus_base"]["paper"] == 0.14
     assert set(rows["base"]["beside"]["tasks"]) == set(TASKS)
-    shares = [rows[f"{name}_over_all_candidates"] for name in ("base", "dpo")]
-    assert [s["value"] for s in shares] == [0.25, 0.5] and shares[1]["beside"]["less_base"]["low"] == 0.25
+    assert rows["base"]["value"] == 0.25 and rows["dpo"]["value"] == 0.5
+    assert rows["dpo_minus_base"]["value"] == rows["dpo_minus_base"]["low"] == 0.25
     verification_figure.draw_figure(list(rows.values()), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").is_file()
 
