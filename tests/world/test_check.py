@@ -8,7 +8,7 @@ from tastemaker.errors import TastemakerError
 from tastemaker.object_rules import judge
 from tastemaker.records import Prompt
 from tastemaker.weights import shipped
-from tastemaker.world.check import LABELS, RATERS, SCORES, Alignment, WorldCheck, check, detector
+from tastemaker.world.check import LABELS, RATERS, SCORES, Alignment, FactCheck, WorldCheck, check, detector
 from tastemaker.world.degrade import KINDS
 from tastemaker.world.grammar import TASKS, prompt_of, spec_of, swapped
 from tastemaker.world.scenes import compose, draw
@@ -68,6 +68,15 @@ def test_verdicts_do_not_depend_on_the_batch(clean):
 
 
 @pytest.mark.skipif(not shipped(RATERS).is_file(), reason="the shipped weights are not there")
+def test_all_facts_hold_where_the_check_says_so(clean):
+    images, true, false = clean
+    for prompts in (true, false):
+        shares, right = FactCheck().score(images, prompts), WorldCheck(LABELS).score(images, prompts)
+        assert torch.equal(shares == 1, right == 1) and shares.min() >= 0
+    assert 0.3 < shares[shares < 1].mean() < 0.9  # of captions of one changed fact much holds
+    assert FactCheck().name == "facts-a"
+
+
 def test_alignment_is_the_share_of_clauses(clean):
     images, true, false = clean
     values = Alignment().score(images[:60], true[:60])

@@ -1,9 +1,10 @@
 """What is wrong with a picture: facts, words and regions, by boxes that are known."""
 
+import pytest
 import torch
 
 from tastemaker.object_rules import Box
-from tastemaker.world.faults import faults_of, wrong_regions, wrong_words
+from tastemaker.world.faults import faults_of, share_of_facts, wrong_regions, wrong_words
 from tastemaker.world.grammar import prompt_of
 
 TWO = {
@@ -57,6 +58,18 @@ def test_numbers_may_be_too_small_or_too_large():
 
 def regions(detections, spec):
     return wrong_regions(faults_of(detections, spec), detections, spec, 2).tolist()
+
+
+def test_the_share_of_facts_that_hold():
+    right = {"cat": [box(UP_LEFT, "red")], "dog": [box(DOWN_RIGHT, "blue")]}
+    green = {"cat": [box(UP_LEFT, "red")], "dog": [box(DOWN_RIGHT, "green")]}
+    assert [share_of_facts(seen, TWO) for seen in (right, green, {"cat": right["cat"]}, {})] == [1, 0.75, 0.5, 0]
+    swapped = {"cat": [box(UP_LEFT)], "dog": [box(UP_RIGHT)]}
+    assert share_of_facts(swapped, LEFT) == pytest.approx(2 / 3)
+    assert share_of_facts({"dog": [box(UP_LEFT)]}, LEFT) == pytest.approx(1 / 3)  # what it should be left of is gone
+    places = (UP_LEFT, DOWN_RIGHT, UP_RIGHT, DOWN_LEFT)
+    shares = [share_of_facts({"key": [box(p) for p in places[:n]]}, THREE) for n in range(5)]
+    assert shares == pytest.approx([0, (1 + 1 / 3) / 2, (1 + 2 / 3) / 2, 1, (1 + 2 / 3) / 2])
 
 
 def test_regions():

@@ -18,6 +18,7 @@ from ..object_rules import Verdict, judge
 from ..records import Prompt, Provenance
 from ..weights import file_hash, shipped
 from .detector import Detector, load_detector
+from .faults import share_of_facts
 
 LABELS, SCORES, RATERS = "detector-a", "detector-b", "detector-r"
 
@@ -54,6 +55,24 @@ class WorldCheck:
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
         return torch.tensor([float(v.correct) for v in check(images, prompts, self.detector)])
+
+
+class FactCheck:
+    """How much of the prompt is right, fact by fact (faults.py), in [0, 1]: labels where right and wrong are too
+    coarse, since nothing follows from pictures that are all wrong."""
+
+    differentiable = False
+    range = (0.0, 1.0)
+
+    def __init__(self, name: str = LABELS):
+        self.name = f"facts-{name[-1]}"
+        self.detector = name
+        self.provenance = Provenance(name, file_hash(shipped(name)), "bilinear-antialias-64")
+
+    def score(self, images: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        require_specs(prompts)
+        found = detector(self.detector).detect(images)
+        return torch.tensor([share_of_facts(seen, p.spec or {}) for seen, p in zip(found, prompts)])
 
 
 class Alignment:

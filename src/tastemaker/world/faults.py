@@ -52,6 +52,22 @@ def faults_of(detections: Detections, spec: Mapping[str, Any]) -> list[Fault]:
     return found
 
 
+def share_of_facts(detections: Detections, spec: Mapping[str, Any]) -> float:
+    """How much of the prompt holds, in [0, 1]: the mean over its facts, 1 where the picture is correct. A number that
+    is wrong counts by how near it is, 1 - |found - asked| / asked, as in Flow-GRPO's reward for GenEval (Liu et al.
+    2025, arXiv 2505.05470, section 4.1); of an object that is not there no fact holds, nor a relation to it."""
+    wrong, found, worth = faults_of(detections, spec), kept_by_class(detections, spec), []
+    alone = any(fault.fact == "class" for fault in wrong)
+    for clause in spec.get("include", ()):
+        own = {fault.fact for fault in wrong if fault.clause is clause} | ({"position"} if alone else set())
+        asked, seen = clause["count"], len(found.get(clause["class"], ()))
+        facts = ["class", *(name for name in ("color", "position") if name in clause)]
+        facts += ["count"] if asked > 1 or spec.get("tag") == "counting" else []
+        near = {"count": max(0.0, 1 - abs(seen - asked) / asked)} if "class" not in own else {}
+        worth += [near.get(fact, 0.0) if own & {fact, "class"} else 1.0 for fact in facts]
+    return sum(worth) / len(worth)
+
+
 def _holds(detections: Detections, spec: Mapping[str, Any], include: list, exclude: Sequence[Any] = ()) -> bool:
     return judge(detections, {"tag": spec.get("tag"), "include": include, "exclude": list(exclude)}).correct
 
