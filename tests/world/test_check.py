@@ -67,7 +67,6 @@ def test_verdicts_do_not_depend_on_the_batch(clean):
     assert check(images[:0], []) == []
 
 
-@pytest.mark.skipif(not shipped(RATERS).is_file(), reason="the shipped weights are not there")
 def test_all_facts_hold_where_the_check_says_so(clean):
     images, true, false = clean
     for prompts in (true, false):
@@ -77,6 +76,7 @@ def test_all_facts_hold_where_the_check_says_so(clean):
     assert FactCheck().name == "facts-a"
 
 
+@pytest.mark.skipif(not shipped(RATERS).is_file(), reason="the shipped weights are not there")
 def test_alignment_is_the_share_of_clauses(clean):
     images, true, false = clean
     values = Alignment().score(images[:60], true[:60])

@@ -15,9 +15,10 @@ halves its beta, and diffusers does not: their 5000 is our 2500 and our 5000.
 The release of Image-Generation-CoT (arXiv 2501.13926) draws a mask for each picture and sums: then how many tokens
 were masked says more than which picture is better. That is form "released", for masked tokens alone.
 
-Rounds: the generator draws `per_prompt` pictures of each prompt, the best and the worst by the reward are a pair, and
-a prompt whose pictures are all alike in the reward is dropped. From the second round on the reference is the policy
-as it is by then (iterative DPO). Letters: B pairs, K pictures per prompt, P prompts of a round.
+Rounds: the generator draws `per_prompt` pictures of each prompt, and the best and the worst by the reward are a
+pair, with `pairs_per_prompt` the second best and the second worst too. A prompt whose pictures are all alike in the
+reward is dropped. From the second round on the reference is the policy as it is by then (iterative DPO). Letters: B
+pairs, K pictures per prompt, P prompts of a round.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a round of iterative DPO trains on: pairs of the generator's own pictures, and the reference that follows it.
 
-The best and the worst of K pictures of a prompt, by a reward, are a pair; a prompt whose pictures are all alike in
-the reward is dropped (Guo et al. 2025, arXiv 2501.13926, section 3.3). Letters: P prompts of a round, K pictures of
-each, n pairs.
+The best and the worst of K pictures of a prompt, by a reward, are a pair, as may be those next to them; a prompt
+whose pictures are all alike in the reward is dropped (Guo et al. 2025, arXiv 2501.13926, section 3.3). Letters: P
+prompts of a round, K pictures of each, n pairs.
 """
 
 from __future__ import annotations

@@ -57,9 +57,9 @@ def share_of_facts(detections: Detections, spec: Mapping[str, Any]) -> float:
     is wrong counts by how near it is, 1 - |found - asked| / asked, as in Flow-GRPO's reward for GenEval (Liu et al.
     2025, arXiv 2505.05470, section 4.1); of an object that is not there no fact holds, nor a relation to it."""
     wrong, found, worth = faults_of(detections, spec), kept_by_class(detections, spec), []
-    alone = any(fault.fact == "class" for fault in wrong)
+    missing = any(fault.fact == "class" for fault in wrong)
     for clause in spec.get("include", ()):
-        own = {fault.fact for fault in wrong if fault.clause is clause} | ({"position"} if alone else set())
+        own = {fault.fact for fault in wrong if fault.clause is clause} | ({"position"} if missing else set())
         asked, seen = clause["count"], len(found.get(clause["class"], ()))
         facts = ["class", *(name for name in ("color", "position") if name in clause)]
         facts += ["count"] if asked > 1 or spec.get("tag") == "counting" else []
