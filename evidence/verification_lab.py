@@ -28,6 +28,7 @@ from tastemaker.evaluation import geneval
 from tastemaker.evaluation.intervals import bootstrap_mean
 from tastemaker.generators.tiny_masked import KIND, TinyMasked
 from tastemaker.generators.token_network import TokenNetworkConfig
+from tastemaker.generators.unmasking import times_of
 from tastemaker.generators.vq import Tokenizer, TokenizerConfig
 from tastemaker.protocols import Reward
 from tastemaker.randomness import mix
@@ -37,7 +38,7 @@ from tastemaker.weights import shipped
 from tastemaker.workflows.configs import plain
 from tastemaker.workflows.load import load_generator
 from tastemaker.workflows.versions import weight_hash
-from tastemaker.world.check import LABELS, WorldCheck
+from tastemaker.world.check import LABELS, FactCheck
 from tastemaker.world.grammar import evaluation_prompts, even_prompts, vocabulary
 
 from .records import recorded
@@ -52,15 +53,17 @@ HELD_OUT = 0.15  # share of each task's training prompts that judges are validat
 @dataclass(frozen=True)
 class Scale:
     """per_task: prompts of each of six tasks that are evaluated; n: N; counts: of the curves, the last of them N;
-    sampling_steps: of tiny-masked, None for its own; gpu_batch, batch: pictures at once with and without a GPU.
-    Of judges: judged prompts with paths of each, process_paths for the PRM, and steps. Of each stage of DPO: pairs
-    from so many prompts with so many pictures of each, and steps. similar: paths of a prompt whose likeness is
+    sampling_steps, schedule: of tiny-masked, None steps for its own plan; with equal shares of tokens a step, not the
+    cosine's few at first, previews tell earlier what comes. gpu_batch, batch: pictures at once with and without a
+    GPU. Of judges: judged prompts with paths of each, process_paths for the PRM, and steps. Of each stage of DPO:
+    pairs from so many prompts with so many pictures of each, and steps. similar: paths of a prompt whose likeness is
     measured, of `similar_per_task` prompts of each task."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     per_task: int = 12
     counts: tuple[int, ...] = (1, 4, 10, 20)
     sampling_steps: int | None = 8
+    schedule: str = "linear"
     gpu_batch: int = 640
     batch: int = 20
     judged: int = 240
@@ -114,7 +117,8 @@ class Lab:
         """Loaded anew, so that it may be tuned."""
         made: Any = fresh() if self.stands_in else load_generator(self.model)
         if self.scale.sampling_steps is not None:
-            made.plan = made.native_plan(self.scale.sampling_steps)
+            times = times_of(self.scale.schedule, self.scale.sampling_steps)
+            made.plan = replace(made.plan, times=times)
         return place(made)
 
     @cached_property
@@ -136,8 +140,8 @@ class Lab:
 
     @cached_property
     def labels(self) -> Reward:
-        """Right or wrong, which is known of training pictures. A stand-in draws nothing that is right."""
-        return load_rewards(["alignment"])[0] if self.stands_in else WorldCheck(LABELS)
+        """How much of the prompt is right, which is known of training pictures. A stand-in draws nothing that is."""
+        return load_rewards(["alignment"])[0] if self.stands_in else FactCheck(LABELS)
 
     # prompts
 

@@ -2,9 +2,10 @@
 
 Each search ends as PARM does and then goes on, so that one run gives both: what PARM had kept, and what stands after
 at most three reflections. `remask` fills the regions at fault in again, `rewrite` draws anew from a prompt that says
-once more what was missed; both are of the base. `correct` does both at once, by a generator that was tuned to correct
-itself, as the paper's is: there the search before is that generator's too. With one path instead of N, reflection is
-all that there is to choose by.
+once more what was missed, and `redraw` from the same prompt, which needs no critique: the others have to be better.
+All are of the base. `correct` does the first two at once, by a generator that was tuned to correct itself, as the
+paper's is: there the search before is that generator's too. With one path instead of N, reflection is all that there
+is to choose by.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .verification_lab import COMMAND, Lab, over_seeds, over_tasks, right
 from .verification_search import FIRST_LOOK, checked, cost_of, turns
 from .verification_training import corrected, judge_of
 
-WAYS = ("correct", "remask", "rewrite")  # the paper's is the first
+WAYS = ("correct", "remask", "rewrite", "redraw")  # the paper's is the first
 PAPER, TARGET = 0.09, 0.09  # 0.61 without, 0.70 with
 
 

@@ -31,7 +31,7 @@ from tastemaker.world.check import WorldCheck
 from .verification_lab import Lab
 from .verification_training import judge_of, policy, trained_how
 
-FIRST_LOOK = 0.6  # share of the steps: what judges learn says that nothing is clear before 10/18
+FIRST_LOOK = 3 / 8  # share of the steps; what judges learn calls the first quarter not clear, the second half clear
 FLOW = "flow"
 RUNGS = (0.5, 0.7, 0.85)
 

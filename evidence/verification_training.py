@@ -8,10 +8,10 @@
 
 | policy | begins as | pairs are told apart by |
 |---|---|---|
-| `dpo` | base | the labels that judges learn from |
+| `dpo` | base | how many of the prompt's facts hold, by the detector whose labels judges learn from |
 | `it_dpo` | `dpo`, which is the reference too | the same, on pictures drawn anew |
 | `it_dpo_guided` | `it_dpo` | PARM's judge, in four rounds, each with pictures of the policy by then |
-| `it_dpo_third` | `it_dpo` | the labels, in four rounds: as much training without PARM |
+| `it_dpo_third` | `it_dpo` | the facts, in four rounds: as much training without PARM |
 
 `corrected` is the base after self-correction tuning, on scenes of the world with one fact wrong, as `tastemaker train
 self-correction` does it: twice as many steps as a stage of DPO.

@@ -35,7 +35,8 @@ def test_a_picture_is_replaced_only_by_a_better_one(way):
     found, ledger = drained(reflect.search, tiny_masked(), Critic(), config, PLAN)
     assert ledger.paths == 3 * (2 + 3)
     looks = sum(len(path) for f in found for one in f.looks for path in one[:2])
-    told = {"rewrite": 1, "remask": 2, "correct": 2}[way] * 3 * 3  # critique, or critique and regions
+    told = len(reflect.NEEDS[way]) + (way == "remask")  # where regions are asked for, the critique is too
+    told, said = told * 3 * 3, "drawn again" if way == "redraw" else "there is no"
     assert ledger.verifier_calls == told + 6 + 9 + looks + sum(
         "potential" in look.words for f in found for one in f.looks for p in one[:2] for look in p
     )
@@ -45,16 +46,17 @@ def test_a_picture_is_replaced_only_by_a_better_one(way):
     torch.testing.assert_close(scores.gather(1, chosen[:, None])[:, 0], scores.max(1).values)
     for lines in (lines for f in found for lines in f.looks):
         last = [line[-1].words for line in lines[2:]]
-        assert all("there is no" in words for words in last) and ledger.evaluations_after_pruning == 0
+        assert all(said in words for words in last) and ledger.evaluations_after_pruning == 0
     kept = [one for f in found for row in f.redrawn for one in row]
-    assert kept and all("there is no" in one.critique for one in kept)
+    assert kept and all(one.critique == "" if way == "redraw" else said in one.critique for one in kept)
     for row, last, values in zip((r for f in found for r in f.redrawn), chosen.tolist(), scores):
         places = [place for one in row for place in (one.before, one.after)]
         assert places[1:-1:2] == places[2::2] and (not row or places[-1] == last)  # each goes on from the one before
         assert all(values[one.after] > values[one.before] for one in row)
     for one in kept:
-        assert (one.regions is None) == (way == "rewrite")
-        assert way == "rewrite" or one.regions.tolist() == [[True, True, False, False]] * 4
+        anywhere = way in ("redraw", "rewrite")
+        assert (one.regions is None) == anywhere
+        assert anywhere or one.regions.tolist() == [[True, True, False, False]] * 4
     whole, _ = drained(parm.search, tiny_masked(), Critic(), parm.Config(2), PLAN)
     torch.testing.assert_close(joined(whole, "scores"), scores[:, :2])
 
@@ -117,6 +119,20 @@ def test_what_is_at_fault_is_filled_in_by_the_prompt_and_the_reason():
         drawn[way] = {text for text in asked if text}
     said_again = {f"{p.text} {p.text.split()[-1]}" for p in PROMPTS}
     assert drawn["correct"] - drawn["remask"] == said_again
+
+
+def test_a_redraw_asks_for_the_same_and_needs_no_critic():
+    class Silent(Critic):
+        critique = faults = None
+
+    texts, generator = [], tiny_masked()
+    encode = generator.encode_text
+    generator.encode_text = lambda c: texts.extend(p.text for p in c.prompts) or encode(c)
+    config = reflect.Config(1, 2, "redraw", accept=1e9)
+    found, _ = drained(reflect.search, generator, Silent(), config, PLAN)
+    assert set(texts) - {""} == {p.text for p in PROMPTS}
+    scores = joined(found, "scores")
+    assert len({round(v, 5) for v in scores[0].tolist()}) == 3  # paths of their own
 
 
 def test_words_that_the_critique_names_are_said_again():

@@ -1,6 +1,7 @@
 """`tastemaker train judge`: rows of a generator's own paths, of a file, resumed, and a judge that loads."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,11 @@ from tastemaker.algorithms.judge import Config
 from tastemaker.cli.main import main
 from tastemaker.data.images import save_image
 from tastemaker.data.judgements import Judgement, read_judgements, write_judgements
+from tastemaker.generators.unmasking import confidence, times_of
+from tastemaker.protocols import Plan
 from tastemaker.records import Prompt
 from tastemaker.weights import shipped
-from tastemaker.workflows.judge_rows import RECIPES, drawn_rows, judge_prompts, not_said, opposite
+from tastemaker.workflows.judge_rows import RECIPES, drawn_rows, judge_prompts, not_said, opposite, progress_of
 from tastemaker.world.check import LABELS, WorldCheck, detector
 from tastemaker.world.dataset import clean_world
 from tastemaker.world.grammar import TASKS, evaluation_prompts
@@ -86,6 +89,17 @@ def test_rows_are_labelled_as_the_recipe_says(recipe):
 
 
 @SHIPPED
+def test_how_far_a_path_is_goes_by_the_tokens_that_are_known():
+    masked, flow = tiny_masked(), object()
+    for steps in (8, 12, 18, 50):
+        cosine, linear = (Plan(confidence, times_of(name, steps)) for name in ("cosine", "linear"))
+        for k in range(steps + 1):
+            assert progress_of(masked, cosine, k) == round(k / steps, 4)
+            assert progress_of(flow, linear, k) == round(k / steps, 4)
+            known = 1 - math.cos(math.pi / 2 * progress_of(masked, linear, k))
+            assert known == pytest.approx(k / steps, abs=1e-4)
+
+
 def test_contrasts_have_the_other_answer_and_say_nothing_that_is_kept_apart():
     pictures, prompts = zip(*(clean_world(3)[k] for k in range(36)))
     images = (torch.stack(pictures) * 255).byte()

@@ -2,10 +2,11 @@
 arXiv 2501.13926, section 5).
 
 After PARM has chosen, the verifier judges the picture. Where it finds no fault (a score of at least `accept`) nothing
-more is done. Else it says what is wrong, and the picture is drawn again, in one of three ways:
+more is done. Else it says what is wrong, and the picture is drawn again, in one of four ways:
 
 | way | what happens |
 |---|---|
+| `redraw` | a new path of the same prompt, and nothing is said: what the other ways have to be better than |
 | `rewrite` | the prompt is written anew from the critique, and a new path is drawn for it |
 | `remask` | the tokens of the regions at fault are masked, and filled in again while all others stay |
 | `correct` | the same, by the prompt written anew: for a generator of `train self-correction` |
@@ -48,7 +49,7 @@ class Config:
     rounds: int = 3
     """reflections at most"""
     way: str = "remask"
-    """how a picture is drawn again: rewrite, remask or correct"""
+    """how a picture is drawn again: redraw, rewrite, remask or correct"""
     accept: float = 0.0
     """a score at which nothing is wrong: of log-odds, 0 is as likely yes as no"""
     fault: float = 0.5
@@ -104,8 +105,8 @@ def require_critic(verifier: Any, generator: Any, way: str) -> None:
                 f"'{verifier.name}' has no `{needs}`, which way={way} needs; take judge, or one of `train judge`, "
                 "or for rewrite a vision-language model"
             )
-    if way != "rewrite" and not hasattr(generator, "logits"):
-        raise TastemakerError(f"way={way} needs a masked-token generator; take way=rewrite")
+    if "faults" in NEEDS[way] and not hasattr(generator, "logits"):
+        raise TastemakerError(f"way={way} needs a masked-token generator; take way=rewrite or redraw")
 
 
 @dataclass(frozen=True)
@@ -178,11 +179,21 @@ def _widened(values: Tensor, columns: int, fill: float) -> Tensor:
     return torch.cat([values, more], 1)
 
 
+def repeated(by: Reflection, rows: Tensor, number: int) -> Anew:
+    """New pictures of the prompts as they are."""
+    anew = _another_path(by, rows, number, [by.prompts[i] for i in rows.tolist()], [""] * len(rows))
+    return replace(anew, words=["drawn again"] * len(rows))
+
+
 def rewritten(by: Reflection, rows: Tensor, number: int) -> Anew:
     """New pictures of the prompts written anew."""
     prompts = [by.prompts[i] for i in rows.tolist()]
     said = by.walk.say("critique", by.images[rows], prompts)
-    state = _fresh(by, _written_anew(by, prompts, said), rows, number)
+    return _another_path(by, rows, number, _written_anew(by, prompts, said), said)
+
+
+def _another_path(by: Reflection, rows: Tensor, number: int, asked: Sequence[Prompt], said: list[str]) -> Anew:
+    state = _fresh(by, asked, rows, number)
     paths = by.walk.number(len(state))
     state = by.walk.finish(state, paths)
     return Anew(said, said, by.walk.look(state, paths), state.x)
@@ -275,5 +286,10 @@ def masked_again(state: State, tokens: Tensor, mask: Tensor) -> State:
     return replace(state, x=x, step=torch.full_like(state.step, step), memory=memory)
 
 
-WAYS = {"rewrite": rewritten, "remask": remasked, "correct": corrected}
-NEEDS = {"rewrite": ("critique",), "remask": ("faults",), "correct": ("faults", "critique")}  # of the verifier
+WAYS = {"redraw": repeated, "rewrite": rewritten, "remask": remasked, "correct": corrected}
+NEEDS = {  # of the verifier
+    "redraw": (),
+    "rewrite": ("critique",),
+    "remask": ("faults",),
+    "correct": ("faults", "critique"),
+}

@@ -10,6 +10,7 @@ Letters: P prompts, K paths of each, M = P K.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -27,7 +28,7 @@ from ..data.judgements import Judgement, write_judgements
 from ..encoders.words import split_words
 from ..object_rules import judge as verdict_of
 from ..picture_bytes import as_bytes, from_bytes
-from ..protocols import Condition, State
+from ..protocols import Condition, Plan, State
 from ..randomness import mix, stream
 from ..records import Prompt
 from ..rewards import questions
@@ -38,7 +39,7 @@ from ..world.grammar import evaluated_prompts, even_prompts, prompt_of, swapped,
 
 AT_ONCE = 64  # paths
 TRIES = 96  # prompts of one changed fact, of which one may have the other answer
-BLURRED, SHARP = 10 / 18, 11 / 18  # the paper's steps: before the first not clear, after the second clear
+BLURRED, SHARP = round(10 / 18, 4), round(11 / 18, 4)  # the paper's steps: not clear before, clear after
 ASKED = (questions.outcome, questions.clarity, questions.potential)
 
 
@@ -178,11 +179,18 @@ def process_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
     return [rows, turned(rows, paths.others(seen, rows.answer, config, number))[0]]
 
 
+def progress_of(generator: Any, plan: Plan, step: int) -> float:
+    """How far a path is after so many steps, in [0, 1]: their share of all, or with masked tokens that share of the
+    cosine schedule, the paper's, at which as many are known. Rounded, so that a step of that schedule is itself."""
+    share = 2 / math.pi * math.acos(1 - plan.times[step]) if hasattr(generator, "logits") else step / plan.steps
+    return round(share, 4)
+
+
 def potential_rows(paths: Paths, config: Config, number: int) -> list[Rows]:
     """PARM: a preview that is not clear, one that is, one with the label of its own end, and the end."""
     rng, steps = stream(config.seed, step=number, purpose="judge step"), paths.state.plan.steps
-    early = [k for k in range(1, steps) if k / steps < BLURRED]
-    late = [k for k in range(1, steps) if k / steps > SHARP]
+    early = [k for k in range(1, steps) if progress_of(paths.generator, paths.state.plan, k) < BLURRED]
+    late = [k for k in range(1, steps) if progress_of(paths.generator, paths.state.plan, k) > SHARP]
     wanted = [(int(rng.choice(early)), "no")] if early else []
     wanted += [(int(rng.choice(late)), word) for word in ("yes", "later")] if late else []
     kept = {step: paths.pictures(paths.to(step)) for step, _ in sorted(wanted)}
