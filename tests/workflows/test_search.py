@@ -11,6 +11,7 @@ from tastemaker.cli.main import main
 from tastemaker.data.chosen import read_chosen
 from tastemaker.data.images import load_image
 from tastemaker.records import Prompt
+from tastemaker.workflows.sample import plan_of
 from tastemaker.workflows.search import METHODS, paths_for, stochastic
 from tastemaker.workflows.search_report import kept_diversity
 
@@ -174,6 +175,8 @@ def test_a_budget_sets_the_number_of_paths(home, capsys):
         (["draft", "masked", "keep=1", "draft_steps=2", "--export-pairs", "p.jsonl"], "no prompt has two finished"),
         (["parm", "masked", "--reward", "reward.py:red", "--report-by", "reward.py:red"], "report by another judge"),
         (["parm", "masked", "--prompt", "a photo of a zebra"], "unknown prompt word 'zebra'"),
+        (["parm", "masked", "--schedule", "spiral"], "unknown schedule 'spiral'"),
+        (["parm", "flow", "--schedule", "linear"], "the schedule 'linear' is for masked tokens"),
     ],
 )
 def test_bad_input_is_one_sentence(words, sentence, home, capsys):
@@ -182,6 +185,18 @@ def test_bad_input_is_one_sentence(words, sentence, home, capsys):
     given += [] if "--steps" in words else ["--steps", "4"]
     assert sentence in refused(capsys, "search", *words, *given, "--seed", "0", "--out", "refused")
     assert not (home / "refused" / "pictures.jsonl").exists()
+
+
+def test_a_schedule_says_how_many_tokens_are_known():
+    masked = tiny_masked()
+    assert plan_of(masked, 4, "linear").times == (0, 0.25, 0.5, 0.75, 1)
+    assert plan_of(masked, None, "linear").steps == masked.plan.steps
+    assert plan_of(masked, 4) == masked.native_plan(4)
+    assert plan_of(masked, 4, "cosine") == masked.native_plan(4)
+    assert search("parm", "masked", "linear", "n=2", "--schedule", "linear")["paths"] == 4
+    search("parm", "masked", "cosine", "n=2")
+    one, other = (load_image(f"{name}/000000.png") for name in ("linear", "cosine"))
+    assert not torch.equal(one, other)
 
 
 def test_only_deterministic_plans_are_changed():

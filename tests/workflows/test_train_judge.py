@@ -18,6 +18,7 @@ from tastemaker.generators.unmasking import confidence, times_of
 from tastemaker.protocols import Plan
 from tastemaker.records import Prompt
 from tastemaker.weights import shipped
+from tastemaker.workflows.judge import judged_generator
 from tastemaker.workflows.judge_rows import RECIPES, drawn_rows, judge_prompts, not_said, opposite, progress_of
 from tastemaker.world.check import LABELS, WorldCheck, detector
 from tastemaker.world.dataset import clean_world
@@ -89,6 +90,14 @@ def test_rows_are_labelled_as_the_recipe_says(recipe):
 
 
 @SHIPPED
+def test_a_judge_learns_from_the_paths_that_will_be_searched():
+    assert judged_generator(Config(model="masked", sampling_steps=4, schedule="linear")).plan.times[1:3] == (
+        0.25,
+        0.5,
+    )
+    assert judged_generator(Config(model="flow", sampling_steps=4)).plan.steps == 4
+
+
 def test_how_far_a_path_is_goes_by_the_tokens_that_are_known():
     masked, flow = tiny_masked(), object()
     for steps in (8, 12, 18, 50):

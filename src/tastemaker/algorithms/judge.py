@@ -59,6 +59,10 @@ class Config:
     """paths of each"""
     rollouts: int = 4
     """completions from a preview, for prm"""
+    sampling_steps: int | None = None
+    """of a path; null: the generator's own"""
+    schedule: str = ""
+    """of masked tokens, as `search --schedule` has it; empty: the generator's own"""
     contrasts: bool = True
     """judge each picture against a prompt that has the other answer too; ours, not the paper's"""
     steps: int = 1500
@@ -100,6 +104,7 @@ class Config:
         if self.recipe not in SHARES:
             raise UnknownName("recipe", self.recipe, SHARES)
         expect(self.prompts >= 4 and self.per_prompt >= 1, "prompts >= 4 and per_prompt >= 1", self.prompts)
+        expect(self.sampling_steps is None or self.sampling_steps >= 1, "sampling_steps of at least 1", "less")
         expect(self.rollouts >= 1 and self.lora_rank >= 1, "rollouts and lora_rank of at least 1", self.rollouts)
         expect(self.steps >= 1 and self.batch_size >= 1, "steps and batch_size of at least 1", self.steps)
         expect(self.members >= 1 and self.depth >= 1, "members and depth of at least 1", self.members)

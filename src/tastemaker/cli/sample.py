@@ -16,6 +16,7 @@ def run(
     prompts: Annotated[Path | None, Option(help="A prompt file: text, JSON lines or GenEval metadata.")] = None,
     seed: Annotated[str, Option(help="3, 0..7 or 0..3,10; each prompt is drawn with every seed.")] = "0..7",
     steps: Annotated[int | None, Option(help="Sampling steps; the model's own number if not given.", min=1)] = None,
+    schedule: Annotated[str, Option(help="Of masked tokens: cosine, linear, or pow2 and its kind.")] = "",
     guidance: Annotated[float | None, Option(help="1 means none; the model's own if not given.")] = None,
     batch: Annotated[int, Option(help="Pictures at a time.", min=1)] = 16,
     guided_by: Annotated[str | None, Option(help="Steer by a reward's gradient, such as discriminator:RUN.")] = None,
@@ -37,4 +38,5 @@ def run(
 
     by = Steering(guided_by, guided_scale, guided_after) if guided_by else None
     ask = asker(model, *wished) if targets or any(wished) else None
-    print(sample_to_folder(model, prompt or [], prompts, parse_seeds(seed), out, steps, guidance, batch, by, ask))
+    seeds = parse_seeds(seed)
+    print(sample_to_folder(model, prompt or [], prompts, seeds, out, steps, guidance, batch, by, ask, schedule))

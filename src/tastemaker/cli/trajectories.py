@@ -27,6 +27,7 @@ Said = Annotated[list[str] | None, Option(help="What to show; may be given sever
 PromptFile = Annotated[Path | None, Option(help="A prompt file.")]
 Seed = Annotated[str, Option(help="3, 0..7 or 0..3,10.")]
 Steps = Annotated[int | None, Option(help="Of sampling; else the model's own.", min=1)]
+Schedule = Annotated[str, Option(help="Of masked tokens: cosine, linear, or pow2 and its kind.")]
 Guidance = Annotated[float | None, Option(help="Of sampling; else the model's own; 1 is none.")]
 Budget = Annotated[int | None, Option(help="Network evaluations for each prompt and seed; sets n.", min=1)]
 ReportBy = Annotated[str, Option(help="A judge who does not choose, by whom the result is reported too.")]
@@ -58,15 +59,15 @@ def _model(words: list[str] | None) -> tuple[str, list[str]]:
 def _command(method: str) -> Callable[..., None]:
     def run(
         words: Words = None, reward: RewardName = "alignment", prompt: Said = None, prompts: PromptFile = None,
-        seed: Seed = "0..3", steps: Steps = None, guidance: Guidance = None, budget: Budget = None,
-        report_by: ReportBy = "", export_pairs: Pairs = None, out: Out = Path("search"),
+        seed: Seed = "0..3", steps: Steps = None, schedule: Schedule = "", guidance: Guidance = None,
+        budget: Budget = None, report_by: ReportBy = "", export_pairs: Pairs = None, out: Out = Path("search"),
     ) -> None:  # fmt: skip
         model, settings = _model(words)
         seeds = parse_seeds(seed)
         from ..workflows.search import Request, search_to_folder
 
         request = Request(model, names(reward), prompt or [], prompts, seeds, steps, guidance, budget, report_by,
-                          export_pairs)  # fmt: skip
+                          export_pairs, schedule=schedule)  # fmt: skip
         print(search_to_folder(method, request, out, settings))
 
     return run
@@ -86,6 +87,7 @@ def reflect(
     prompts: PromptFile = None,
     seed: Seed = "0..3",
     steps: Steps = None,
+    schedule: Schedule = "",
     guidance: Guidance = None,
     budget: Budget = None,
     report_by: ReportBy = "",
@@ -104,7 +106,7 @@ def reflect(
     from ..workflows.search import Request, search_to_folder
 
     request = Request(model, names(reward), prompt or [], prompts, seeds, steps, guidance, budget, report_by,
-                      export_pairs, export_groups)  # fmt: skip
+                      export_pairs, export_groups, schedule)  # fmt: skip
     print(search_to_folder("reflect", request, out, settings))
 
 
@@ -116,6 +118,7 @@ def calibrate(
     prompts: PromptFile = None,
     seed: Seed = "0..3",
     steps: Steps = None,
+    schedule: Schedule = "",
     guidance: Guidance = None,
     out: Out = Path("calibration"),
 ) -> None:
@@ -124,5 +127,5 @@ def calibrate(
     seeds = parse_seeds(seed)
     from ..workflows.search import Request, calibrate_to_folder
 
-    request = Request(model, names(reward), prompt or [], prompts, seeds, steps, guidance)
+    request = Request(model, names(reward), prompt or [], prompts, seeds, steps, guidance, schedule=schedule)
     print(calibrate_to_folder(request, out, settings))

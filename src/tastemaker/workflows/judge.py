@@ -28,6 +28,7 @@ from .follow import follow
 from .judge_rows import FileRows, drawn_rows, export_rows, judge_prompts, not_said
 from .load import load_generator
 from .runs import Run, open_run, read_settings
+from .sample import plan_of
 from .sinks import open_sinks, sink_names
 from .train import run_recipe
 from .tuning import speaks_of_the_world, stored
@@ -81,6 +82,7 @@ def judged_generator(config: Config) -> Any:
             f"'{config.model}' does not speak of the embedded world, whose check makes the labels; give a file of "
             "yes and no, --data FILE.json"
         )
+    generator.plan = plan_of(generator, config.sampling_steps, config.schedule)
     return generator
 
 

@@ -20,6 +20,7 @@ from ..errors import TastemakerError
 from ..generators.class_flow import ClassFlow
 from ..generators.flow import FlowGenerator, uniform_times
 from ..generators.reward_guidance import guided_by, of_predicted_picture
+from ..generators.unmasking import SAMPLERS, times_of
 from ..protocols import Condition, Generator, Plan, Reward
 from ..records import Prompt
 from ..rewards.combine import weighted_sum
@@ -38,8 +39,13 @@ def wanted_prompts(words: Sequence[str], file: Path | None) -> list[Prompt]:
     return given or evaluation_prompts(2)
 
 
-def plan_of(generator: Generator, steps: int | None) -> Plan:
-    """The generator's own plan, or the same sampler in another number of steps."""
+def plan_of(generator: Generator, steps: int | None, schedule: str = "") -> Plan:
+    """The generator's own plan, or the same sampler in another number of steps; schedule: of masked tokens, how many
+    are known after each. Raises UnknownName for another schedule, and TastemakerError where there are no tokens."""
+    if schedule:
+        if generator.plan.sampler not in SAMPLERS.values():
+            raise TastemakerError(f"the schedule '{schedule}' is for masked tokens; take tiny-masked or its kind")
+        return replace(generator.plan, times=times_of(schedule, steps or generator.plan.steps))
     if steps is None:
         return generator.plan
     if hasattr(generator, "native_plan"):
@@ -81,15 +87,17 @@ def sample_to_folder(
     batch: int = 16,
     by: Steering | None = None,
     ask: Callable[[Any], Any] | None = None,
+    schedule: str = "",
 ) -> Path:
     """Every prompt with every seed: OUT/000000.png ..., OUT/pictures.jsonl, OUT/grid.png.
 
-    ask: the loaded generator -> the same with other targets."""
+    ask: the loaded generator -> the same with other targets. schedule: see `plan_of`."""
     loaded = load_generator(model) if ask is None else ask(load_generator(model))
     generator = steered_generator(loaded, by)
     prompts, numbers = crossed(wanted_prompts(words, file), seeds)
     check_words(generator, prompts)
-    pictures = sample_batches(generator, prompts, numbers, plan_of(generator, steps), guidance, batch)
+    plan = plan_of(generator, steps, schedule)
+    pictures = sample_batches(generator, prompts, numbers, plan, guidance, batch)
     return write_pictures(out, (image for images in pictures for image in images), prompts, numbers)
 
 
@@ -143,7 +151,8 @@ class Combined:
 
 def zscore_scale(scores: Tensor) -> Tensor:
     """(R,): the standard deviation of each column, NaN left out, 1 where nothing varies."""
-    std = torch.stack([column[~column.isnan()].std() for column in scores.T])
+    known = (column[~column.isnan()] for column in scores.T)
+    std = torch.stack([column.std() if len(column) > 1 else scores.new_zeros(()) for column in known])
     return torch.where(std > 0, std, 1.0)
 
 

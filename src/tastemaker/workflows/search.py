@@ -74,6 +74,7 @@ class Request:
     report_by: str = ""  # the judge who did not choose
     export_pairs: Path | None = None
     export_groups: Path | None = None  # of `reflect`
+    schedule: str = ""  # of masked tokens
 
 
 @dataclass
@@ -96,7 +97,7 @@ def opened(method: str, request: Request, settings: Sequence[str]) -> Bench:
     generator = load_generator(request.model)
     prompts, seeds = crossed(wanted_prompts(request.words, request.file), request.seeds)
     check_words(generator, prompts)
-    plan = plan_of(generator, request.steps)
+    plan = plan_of(generator, request.steps, request.schedule)
     plan = stochastic(plan) if method in PARTING else plan
     verifier = verifier_of(load_rewards(request.rewards), generator, prompts, method in PREVIEWS, config)
     if request.budget is not None:
